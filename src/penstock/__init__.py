@@ -1,0 +1,1 @@
+"""penstock: ML pipelines as typed Python functions."""

@@ -1,0 +1,98 @@
+"""Stored values: what is known of one (`ArtifactRef`), and who keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Blob(msgspec.Struct, frozen=True, array_like=True):
+    """One content-addressed object. `path` is its place inside the artifact's tree; "" when the artifact is one file."""
+
+    path: str
+    digest: str  # blake3, 64 hex digits
+    size_bytes: int
+
+
+class ArtifactRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything about a stored value but the value. Its digest is the data version.
+
+    Small JSON lives in `inline` and has no blobs. `meta` holds a schema and a small preview for people:
+    {"type": "DataFrame", "rows": 569, "columns": [["radius", "double"], …], "preview": [[…], …]}.
+    """
+
+    digest: str
+    codec: str
+    size_bytes: int = 0
+    blobs: tuple[Blob, ...] = ()
+    inline: str | None = None
+    canonical: bool = True  # False: the same value may be stored under other bytes another time
+    meta: dict[str, Any] = {}
+
+
+class Artifacts(Protocol):
+    """Values in, references out, and back. A reference that comes out is committed: its bytes are durable."""
+
+    def save(self, value: Any, annotation: Any = Any) -> ArtifactRef:
+        """Encode and commit. Raises CodecError where no codec can store the value exactly."""
+        ...
+
+    def load(self, ref: ArtifactRef, annotation: Any = Any) -> Any:
+        """A private value equal to the one saved. Raises ArtifactMissingError, ArtifactCorruptError, CodecError."""
+        ...
+
+    def intact(self, ref: ArtifactRef) -> bool:
+        """Whether every blob is there with its size (bytes are verified when they are read)."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bytes under their digest, on a local directory or an object store."""
+
+    url: str
+
+    def put_file(self, path: Path) -> tuple[str, int]:
+        """Take over a local file: digest it, make it durable under its digest, remove the original. -> digest, size."""
+        ...
+
+    def open_local(self, digest: str, size_bytes: int) -> Path:
+        """A verified, read-only local file with these bytes (fetched and kept if the store is remote)."""
+        ...
+
+    def size(self, digest: str) -> int | None:
+        """Size in bytes, or None where there is no such blob."""
+        ...
+
+    def list(self) -> Iterator[tuple[str, int, float]]:
+        """Every blob: digest, size in bytes, age in seconds."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Remove one blob; nothing happens if it is not there."""
+        ...
+
+    def staging(self) -> Path:
+        """A fresh local folder for half-written files; a crash leaves it for `gc`, never for a reader."""
+        ...
+
+
+class Codec(Protocol):
+    """How values of a kind become one file or a folder of files."""
+
+    name: str
+    canonical: bool
+
+    def accepts(self, value: Any, annotation: Any) -> bool:
+        """Whether this codec stores this value exactly. Must not import a heavy library to say no."""
+        ...
+
+    def encode(self, value: Any, to: Path) -> dict[str, Any]:
+        """Write a file at `to`, or make a folder there; returns the artifact's `meta`."""
+        ...
+
+    def decode(self, source: Path, annotation: Any) -> Any:
+        """The value again: private and writable where the type allows it, memory-mapped where it does not matter."""
+        ...

@@ -1,0 +1,87 @@
+"""What a running step may ask of its surroundings: `context()`."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .records import Observation
+
+
+class Context:
+    """Where a step runs: its run, attempt, logger, progress, and a directory that survives attempts."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str = "",
+        pipeline: str = "",
+        step: str = "",
+        index: str = "",
+        attempt: int = 1,
+        seed: int = 0,
+        logical_time: datetime | None = None,
+        checkpoint_dir: Path | None = None,
+        services: Callable[[str], Any] | None = None,
+        on_progress: Callable[[float, float | None, str], None] | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.pipeline = pipeline
+        self.step = step
+        self.index = index
+        self.attempt = attempt
+        self.seed = seed
+        self.logical_time = logical_time
+        self.logger = logging.getLogger(f"penstock.step.{step}" if step else "penstock.step")
+        self.observations: list[Observation] = []
+        self.metrics: dict[str, float] = {}
+        self.note: str | None = None
+        self._checkpoint_dir = checkpoint_dir
+        self._services = services
+        self._on_progress = on_progress
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """A directory of this step instance in this run; what an attempt leaves there, the next one finds."""
+        if self._checkpoint_dir is None:
+            self._checkpoint_dir = Path(tempfile.mkdtemp(prefix="penstock-checkpoint-"))
+        self._checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        return self._checkpoint_dir
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Report how far the step is; shown on its live line. Cheap: calls are thinned out where they are shown."""
+        if self._on_progress is not None:
+            self._on_progress(done, total, note)
+
+    def metric(self, name: str, value: float) -> None:
+        """Record a number with this step run; `show` prints it and `diff` compares it."""
+        self.metrics[name] = float(value)
+
+    def observe(self, kind: str, name: str, version: str) -> None:
+        """Say that the step looked at something outside: a later hit is allowed only while the version is the same."""
+        seen = Observation(kind, name, version)
+        if seen not in self.observations:
+            self.observations.append(seen)
+
+    def service(self, name: str) -> Any:
+        """An adapter by its port's name, for ready-made steps ("registry", "tracker", "scorer")."""
+        if self._services is None:
+            raise LookupError(f"there is no '{name}' outside a run")
+        return self._services(name)
+
+
+CURRENT: ContextVar[Context | None] = ContextVar("penstock_context", default=None)
+
+
+def context() -> Context:
+    """The context of the step that is running; outside a run, a plain one, so that steps stay plain functions.
+
+    >>> context().attempt
+    1
+    """
+    return CURRENT.get() or Context()

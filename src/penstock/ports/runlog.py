@@ -1,0 +1,163 @@
+"""The run log: append-only events, and the tables that people and the engine read, updated in the same transaction.
+
+Split by noun, so that an adapter stays small: a log of runs, an index of the cache, the text that steps printed, and
+the source text behind fingerprints. One store usually answers all four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from .artifacts import ArtifactRef
+from .events import Event
+from .records import Attempt, CodePart, Observation, RunRecord, RunState, RunSummary, StepRun
+
+
+class RunQuery(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which runs to list, newest first."""
+
+    pipeline: str | None = None
+    state: RunState | None = None
+    tags: dict[str, str] = {}
+    limit: int = 20
+    before: str | None = None  # a run id: only runs started before that one
+
+
+class CacheEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A finished step that others may take the outputs of, while its observations hold."""
+
+    key: str
+    run_id: str
+    step: str
+    index: str
+    outputs: dict[str, ArtifactRef]
+    observations: tuple[Observation, ...] = ()
+    metrics: dict[str, float] = {}
+    note: str | None = None
+    seconds: float = 0.0
+    at: int = 0
+
+
+class RunLog(Protocol):
+    """Runs and what happened in them."""
+
+    def create(self, record: RunRecord, graph: bytes, at: int) -> RunRecord:
+        """Store the run, its manifest and RunStarted. A clash of ids bumps the id; a known idempotency key gives the
+        run that has it. Returns the record as stored."""
+        ...
+
+    def append(self, run_id: str, epoch: int, events: Sequence[Event]) -> None:
+        """Append all or none, durably, and update the tables in the same transaction.
+
+        Raises FencedError: the run has a newer epoch; an attempt number is taken; or an attempt that is no longer the
+        step's newest tries to finish. RunResumed must carry epoch + 1 of the stored one, and takes the run over.
+        """
+        ...
+
+    def find_run(self, run_id: str) -> RunSummary | None: ...
+
+    def list_runs(self, query: RunQuery) -> list[RunSummary]: ...
+
+    def events(self, run_id: str, after: int = 0) -> list[tuple[int, Event]]:
+        """(sequence number, event) in order, those after the given number."""
+        ...
+
+    def step_runs(self, run_id: str) -> list[StepRun]: ...
+
+    def attempts(self, run_id: str, step: str | None = None) -> list[Attempt]: ...
+
+    def manifest(self, digest: str) -> bytes: ...
+
+
+class Liveness(Protocol):
+    """Whether the process that owns a run is still there: an OS lock on one host, a lease in database time across hosts."""
+
+    def hold(self, run_id: str, epoch: int) -> None:
+        """Say that this process owns the run; renewed by `beat`, released by `release` or by dying."""
+        ...
+
+    def beat(self, run_id: str) -> bool:
+        """Renew; returns whether somebody asked the run to cancel. Cheap enough for once a second."""
+        ...
+
+    def release(self, run_id: str) -> None: ...
+
+    def alive(self, run_id: str) -> bool: ...
+
+
+class CacheIndex(Protocol):
+    """What has been computed already. Entries appear by StepSucceeded with a key, in its transaction."""
+
+    def entries(self, key: str) -> list[CacheEntry]:
+        """Newest first."""
+        ...
+
+    def forget(self, key: str, run_id: str) -> None:
+        """Drop an entry whose bytes turned out to be gone or altered."""
+        ...
+
+    def lease(self, key: str, owner: str, seconds: float) -> bool:
+        """Take or renew the right to compute this key; False while another live owner has it."""
+        ...
+
+    def unlease(self, key: str, owner: str) -> None: ...
+
+
+class LogText(Protocol):
+    """What steps printed and logged, per attempt."""
+
+    def write_text(self, run_id: str, step: str, index: str, attempt: int, text: str) -> None:
+        """Add a chunk."""
+        ...
+
+    def read_text(
+        self,
+        run_id: str,
+        step: str | None = None,
+        index: str | None = None,
+        attempt: int | None = None,
+        after: int = 0,
+    ) -> Iterator[tuple[int, str, str, int, str]]:
+        """(sequence number, step, index, attempt, chunk) in the order written."""
+        ...
+
+
+class CodeText(Protocol):
+    """The source behind fingerprints, so that `why` and `diff` can show lines."""
+
+    def put_code(self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str]) -> None:
+        """Remember what a fingerprint is made of; known digests cost nothing."""
+        ...
+
+    def get_code(self, fingerprint: str) -> tuple[list[CodePart], dict[str, str]] | None: ...
+
+    def key_parts(self, key: str) -> dict[str, str] | None:
+        """What a cache key was made of (name -> digest or text), as given to `put_key`."""
+        ...
+
+    def put_key(self, key: str, parts: dict[str, str]) -> None: ...
+
+
+class Retention(Protocol):
+    """What may be deleted."""
+
+    def live_digests(self) -> set[str]:
+        """Digests of every blob that a kept run or cache entry refers to."""
+        ...
+
+    def delete_runs(self, run_ids: Sequence[str]) -> None:
+        """Forget finished runs: events, tables, texts and their cache entries."""
+        ...
+
+    def version(self) -> int:
+        """Schema version of the store."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Store(RunLog, Liveness, CacheIndex, LogText, CodeText, Retention, Protocol):
+    """All of it, as one database gives it."""
