@@ -114,7 +114,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     after: tuple[str, ...] = ()
     options: StepOptions = StepOptions()
     where: Location | None = None  # of the call
-    payload: str | None = None  # digest of a function that travels by value (notebooks)
+    payload: str | None = None  # a function that is in no file (a notebook cell): cloudpickle, base64
     returns: str = ""  # the annotation, as text for people
 
 

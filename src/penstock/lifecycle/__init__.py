@@ -1,1 +1,9 @@
-"""lifecycle."""
+"""lifecycle: ready-made steps of a model's way: gate, register, deploy. May know authoring, models, ports and below.
+
+Each is a plain function of the models room, made a step here; what they do outside goes through ports that the run
+binds. Nothing here decides anything.
+"""
+
+from .steps import deploy, gate, register
+
+__all__ = ["deploy", "gate", "register"]

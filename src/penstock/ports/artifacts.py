@@ -10,7 +10,7 @@ import msgspec
 
 
 class Blob(msgspec.Struct, frozen=True, array_like=True):
-    """One content-addressed object. `path` is its place inside the artifact's tree; "" when the artifact is one file."""
+    """One content-addressed object. `path` is its place in the artifact's tree; "" when the artifact is one file."""
 
     path: str
     digest: str  # blake3, 64 hex digits
@@ -53,6 +53,7 @@ class BlobStore(Protocol):
     """Bytes under their digest, on a local directory or an object store."""
 
     url: str
+    cache: Path  # a local folder for copies; it may be emptied at any time
 
     def put_file(self, path: Path) -> tuple[str, int]:
         """Take over a local file: digest it, make it durable under its digest, remove the original. -> digest, size."""
@@ -78,6 +79,10 @@ class BlobStore(Protocol):
         """A fresh local folder for half-written files; a crash leaves it for `gc`, never for a reader."""
         ...
 
+    def sweep(self, older_than_s: float) -> int:
+        """Remove staging folders that crashed writers left; says how many."""
+        ...
+
 
 class Codec(Protocol):
     """How values of a kind become one file or a folder of files."""
@@ -90,7 +95,10 @@ class Codec(Protocol):
         ...
 
     def encode(self, value: Any, to: Path) -> dict[str, Any]:
-        """Write a file at `to`, or make a folder there; returns the artifact's `meta`."""
+        """Write a file at `to`, or make a folder there; returns the artifact's `meta`.
+
+        Raises CodecError where this very value would not come back exactly; the next codec is asked then.
+        """
         ...
 
     def decode(self, source: Path, annotation: Any) -> Any:

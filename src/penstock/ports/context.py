@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections.abc import Callable
 from contextvars import ContextVar
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .records import Observation
+
+if TYPE_CHECKING:  # each costs milliseconds that a run without them need not pay
+    import logging
+    from datetime import datetime
 
 
 class Context:
@@ -37,18 +38,30 @@ class Context:
         self.attempt = attempt
         self.seed = seed
         self.logical_time = logical_time
-        self.logger = logging.getLogger(f"penstock.step.{step}" if step else "penstock.step")
         self.observations: list[Observation] = []
         self.metrics: dict[str, float] = {}
         self.note: str | None = None
+        self.input_digests: dict[str, list[str]] = {}  # argument -> digests of the stored values given for it
         self._checkpoint_dir = checkpoint_dir
         self._services = services
         self._on_progress = on_progress
 
     @property
+    def logger(self) -> logging.Logger:
+        """A logger whose lines, from INFO up, are kept with the attempt."""
+        import logging
+
+        logger = logging.getLogger(f"penstock.step.{self.step}" if self.step else "penstock.step")
+        if logging.getLogger("penstock.step").level == logging.NOTSET:
+            logging.getLogger("penstock.step").setLevel(logging.INFO)
+        return logger
+
+    @property
     def checkpoint_dir(self) -> Path:
         """A directory of this step instance in this run; what an attempt leaves there, the next one finds."""
         if self._checkpoint_dir is None:
+            import tempfile
+
             self._checkpoint_dir = Path(tempfile.mkdtemp(prefix="penstock-checkpoint-"))
         self._checkpoint_dir.mkdir(parents=True, exist_ok=True)
         return self._checkpoint_dir

@@ -63,6 +63,8 @@ class AttemptStarted(_StepEvent, tag="attempt_started", frozen=True, kw_only=Tru
     pid: int = 0
     key: str | None = None
     inputs: dict[str, list[str]] = {}  # argument -> digests: the edges of the lineage
+    parts: dict[str, str] = {}  # the rest of what the cache key is made of: code, python, seed, declared environment
+    waived: tuple[str, ...] = ()  # requests that this place does not keep, such as "gpu=1"
     engine_attempt: int | None = None
 
 
@@ -82,7 +84,6 @@ class StepSucceeded(_StepEvent, tag="step_succeeded", frozen=True, kw_only=True)
     attempt: int
     outputs: dict[str, ArtifactRef]
     key: str | None = None
-    code: str | None = None  # digest of the code fingerprint
     observations: tuple[Observation, ...] = ()
     metrics: dict[str, float] = {}
     note: str | None = None
@@ -97,6 +98,7 @@ class StepCached(_StepEvent, tag="step_cached", frozen=True, kw_only=True):
     outputs: dict[str, ArtifactRef]
     origin: tuple[str, str, str]
     inputs: dict[str, list[str]] = {}
+    parts: dict[str, str] = {}
     observations: tuple[Observation, ...] = ()
     metrics: dict[str, float] = {}
     note: str | None = None
@@ -206,7 +208,7 @@ StepEvent: TypeAlias = (
 
 def reopened_step_run(run: StepRun) -> StepRun:
     """What resume makes of a step run: itself if finished well (or skipped: that is decided anew), else pending."""
-    if run.state.has_output:
+    if run.state.has_output or (run.state is StepState.PENDING and run.retry_at is None):
         return run
     return StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
 
@@ -222,6 +224,8 @@ def next_step_run(run: StepRun, event: StepEvent) -> StepRun:
                 attempts=event.attempt,
                 key=event.key,
                 inputs=event.inputs,
+                parts=event.parts,
+                waived=event.waived,
                 started_at=run.started_at or event.at,
                 failure=None,
                 retry_at=None,
@@ -257,6 +261,7 @@ def next_step_run(run: StepRun, event: StepEvent) -> StepRun:
                 key=event.key,
                 outputs=event.outputs,
                 inputs=event.inputs,
+                parts=event.parts,
                 origin=event.origin,
                 started_at=run.started_at or event.at,
                 finished_at=event.at,

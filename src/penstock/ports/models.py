@@ -19,6 +19,8 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     aliases: tuple[str, ...] = ()
     metrics: dict[str, float] = {}
     tags: dict[str, str] = {}
+    key: str = ""  # what it was registered under; "" where another tool registered it
+    created_at: int = 0  # microseconds UTC
 
 
 class ModelCard(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,8 +36,23 @@ class ModelCard(msgspec.Struct, frozen=True, omit_defaults=True):
     lineage: dict[str, str] = {}  # what led to it: "data": digest, "code": fingerprint, …
 
 
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column that a model reads. `type` is boolean, integer, long, float, double, string, datetime or any."""
+
+    name: str
+    type: str = "double"
+    optional: bool = False  # whether null is a value the model has been fitted with
+
+
+class ModelSignature(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a model asks of a row, and a few rows that it accepts."""
+
+    columns: tuple[Column, ...]
+    example: tuple[dict[str, Any], ...] = ()
+
+
 class ModelRegistry(Protocol):
-    """Named models, their versions and aliases."""
+    """Named models, their versions and aliases. Every method raises RegistryError where it cannot be reached."""
 
     url: str
 
@@ -47,11 +64,29 @@ class ModelRegistry(Protocol):
         """By version number or alias; None where there is none."""
         ...
 
-    def load(self, version: ModelVersion) -> Any: ...
+    def find_key(self, name: str, key: str) -> ModelVersion | None:
+        """The version that `key` registered, or None."""
+        ...
 
-    def set_alias(self, name: str, alias: str, version: str) -> None: ...
+    def get(self, name: str, which: str) -> ModelVersion:
+        """As `find`. Raises NotFoundError naming what is near."""
+        ...
 
-    def list(self, name: str) -> list[ModelVersion]: ...
+    def load(self, version: ModelVersion) -> Any:
+        """A private copy of the model."""
+        ...
+
+    def signature(self, version: ModelVersion) -> ModelSignature | None:
+        """What the version's model asks of a row; None where it was registered without an example."""
+        ...
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point the alias at the version. Raises NotFoundError where there is no such version."""
+        ...
+
+    def list(self, name: str) -> list[ModelVersion]:
+        """Newest first; empty where there is no such model."""
+        ...
 
 
 class Scorer(Protocol):

@@ -140,6 +140,7 @@ class StepRun(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
     outputs: dict[str, ArtifactRef] = {}
     inputs: dict[str, list[str]] = {}  # argument -> digests
+    parts: dict[str, str] = {}  # what else the key is made of
     started_at: int | None = None
     finished_at: int | None = None
     seconds: float = 0.0
@@ -149,6 +150,7 @@ class StepRun(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_at: int | None = None
     observations: tuple[Observation, ...] = ()
     metrics: dict[str, float] = {}
+    waived: tuple[str, ...] = ()
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -57,7 +57,13 @@ class RunLog(Protocol):
         """
         ...
 
-    def find_run(self, run_id: str) -> RunSummary | None: ...
+    def find_run(self, run_id: str) -> RunSummary | None:
+        """By its whole id. Epoch, manifest, host and pid of the record are those of the newest owner."""
+        ...
+
+    def match_runs(self, prefix: str) -> list[str]:
+        """Ids that begin or end with this text, newest first."""
+        ...
 
     def list_runs(self, query: RunQuery) -> list[RunSummary]: ...
 
@@ -71,9 +77,13 @@ class RunLog(Protocol):
 
     def manifest(self, digest: str) -> bytes: ...
 
+    def put_manifest(self, graph: bytes) -> str:
+        """Keep another graph, for a RunResumed that names its digest; stored in that append's transaction."""
+        ...
+
 
 class Liveness(Protocol):
-    """Whether the process that owns a run is still there: an OS lock on one host, a lease in database time across hosts."""
+    """Whether the process that owns a run is still there: an OS lock on one host, a lease across hosts."""
 
     def hold(self, run_id: str, epoch: int) -> None:
         """Say that this process owns the run; renewed by `beat`, released by `release` or by dying."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..graph import Graph
@@ -22,7 +23,15 @@ class RunResult(Protocol):
     def step(self, name: str, index: str = "") -> StepRun: ...
 
 
+class TracedPipeline(Protocol):
+    """A pipeline that has become a graph, and the functions of it that are in no file."""
+
+    graph: Graph
+    root: str
+    functions: dict[str, Callable[..., Any]]
+
+
 class Runner(Protocol):
     """Runs a traced pipeline to its end."""
 
-    def run(self, graph: Graph, parameters: dict[str, str], **options: Any) -> RunResult: ...
+    def run(self, traced: TracedPipeline, parameters: dict[str, str], **options: Any) -> RunResult: ...

@@ -37,3 +37,7 @@ class StepLoader(Protocol):
     def load(self, target: str, payload: str | None = None) -> LoadedStep:
         """Raises DefinitionError where the file, the name or an annotation cannot be resolved."""
         ...
+
+    def load_result_type(self, target: str, payload: str | None = None) -> type | None:
+        """The NamedTuple or dataclass that a step returns, or that a pipeline's result is."""
+        ...

@@ -1,0 +1,185 @@
+"""`@step`: outside a pipeline a step is just its function, with its own signature; inside one, a call is recorded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+
+import msgspec
+
+from ..core.errors import DefinitionError
+from ..core.location import caller_location
+from ..core.units import Duration
+from ..graph import Quarantine, StepOptions
+from .options import Limits, Resources, Retry, timeout_seconds
+from .recorder import ACTIVE, StepCall
+from .signature import Signature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Generic[P, R]):
+    """A function that can be a step. Calling it outside a pipeline calls the function."""
+
+    fn: Callable[P, R]
+
+    def __init__(self, fn: Callable[P, R], options: StepOptions = StepOptions(), name: str | None = None) -> None:
+        self.fn = fn
+        self.options = options
+        self._name = name or fn.__name__
+        self._explicit = False
+        self._after: tuple[Any, ...] = ()
+        self._signature: Signature | None = None
+        functools.update_wrapper(self, fn)
+
+    @property
+    def signature(self) -> Signature:
+        if self._signature is None:
+            self._signature = Signature(self.fn)
+        return self._signature
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if (recorder := ACTIVE.get()) is None:
+            return self.fn(*args, **kwargs)
+        return cast(R, recorder.record(self._call(), args, kwargs))  # the one lie: a handle stands for R
+
+    def partial(self, *args: Any, **kwargs: Any) -> Partial[R]:
+        """Fix the arguments that do not vary, then `.map()` over the others."""
+        return Partial(self, args, kwargs)
+
+    def map(self, *, max_size: int | None = None, **over: Any) -> list[R]:
+        """One element of the step per element of the given list(s), side by side; results keep their order."""
+        return Partial(self, (), {}).map(max_size=max_size, **over)
+
+    def named(self, name: str) -> Step[P, R]:
+        """The same step under another name in the pipeline."""
+        return self._copy(_name=name, _explicit=True)
+
+    def after(self, *handles: Any) -> Step[P, R]:
+        """The same step, waiting for others without taking data from them."""
+        return self._copy(_after=(*self._after, *handles))
+
+    def with_options(self, **changes: Any) -> Step[P, R]:
+        """The same step with other options, named as in `@step(...)`."""
+        return self._copy(options=step_options(self.options, **changes))
+
+    def _copy(self, **changes: Any) -> Step[P, R]:
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, **changes)
+        return copy
+
+    def _call(self) -> StepCall:
+        return StepCall(self.fn, self.signature, self.options, self._name, self._explicit, self._after)
+
+    def __repr__(self) -> str:
+        return f"<step {self._name} ({self.signature.where})>"
+
+
+class AsyncStep(Step[P, R]):
+    """A step whose function is a coroutine function: `await step.fn()` outside a pipeline."""
+
+    fn: Callable[P, Coroutine[Any, Any, R]]  # type: ignore[assignment]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if ACTIVE.get() is None:
+            raise DefinitionError(
+                f"'{self._name}' is an async step; outside a pipeline it cannot be called directly",
+                hint=f"await {self._name}.fn(…)",
+                where=caller_location(),
+            )
+        return super().__call__(*args, **kwargs)
+
+
+class Partial(Generic[R]):
+    """A step with some arguments fixed."""
+
+    def __init__(self, step: Step[..., R], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self._step = step
+        self._args = args
+        self._kwargs = kwargs
+
+    def map(self, *, max_size: int | None = None, **over: Any) -> list[R]:
+        """Fan out over list(s); `max_size` is declared where an engine has a cap."""
+        fixed, problems = self._step.signature.bind(self._args, self._kwargs, where=caller_location(), partial=True)
+        recorder = ACTIVE.get()
+        if recorder is None:
+            if problems:
+                raise problems[0]
+            rows = zip(*over.values(), strict=True)
+            return [self._step.fn(**fixed, **dict(zip(over, row, strict=True))) for row in rows]
+        recorder.problems += problems
+        return cast("list[R]", recorder.record_map(self._step._call(), fixed, over, max_size=max_size))
+
+
+class StepDecorator(Protocol):
+    """`@step(...)` with options."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncStep[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+
+
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncStep[P, R]: ...
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: Retry | int | None = None,
+    timeout: Duration | None = None,
+    isolation: Literal["auto", "process", "thread"] = "auto",
+    resources: Resources | None = None,
+    limits: Limits | None = None,
+    cache: bool = True,
+    env: Sequence[str] = (),
+    effect: Literal["exactly-once", "at-least-once", "at-most-once"] | None = None,
+    on_invalid: Quarantine | None = None,
+) -> StepDecorator: ...
+def step(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    """Make a function a step.
+
+    retry: how often and when to try again (a number is that many attempts in all, one second apart and doubling).
+    timeout: per attempt; the work and its children are really stopped.
+    isolation: "process" for a process of its own, "thread" for I/O-bound work; "auto" decides.
+    cache: False runs it every time.  env: environment variables whose values belong to the cache key.
+    effect: it changes the outside world; how often that may happen.  on_invalid: what to do with bad rows.
+    """
+    parsed = step_options(StepOptions(), **options)
+
+    def decorate(target: Any) -> Any:
+        if not callable(target) or not hasattr(target, "__name__"):
+            raise DefinitionError(f"@step decorates a function, not {target!r}", where=caller_location())
+        code = getattr(target, "__code__", None)
+        kind = AsyncStep if code is not None and code.co_flags & 0x80 else Step
+        return kind(target, parsed, name)
+
+    return decorate if fn is None else decorate(fn)
+
+
+def step_options(current: StepOptions, **changes: Any) -> StepOptions:
+    """`current` with user-facing options parsed into records."""
+    parsed: dict[str, Any] = {}
+    for key, value in changes.items():
+        match key:
+            case "retry":
+                parsed["retry"] = (Retry(value) if isinstance(value, int) else value).policy if value else None
+            case "timeout":
+                parsed["timeout_s"] = timeout_seconds(value)
+            case "resources":
+                parsed["resources"] = value.request if value else None
+            case "limits":
+                parsed["limits"] = value.policy if value else None
+            case "on_invalid":
+                parsed["quarantine"] = value
+            case "env":
+                parsed["env"] = (value,) if isinstance(value, str) else tuple(value)
+            case "isolation" | "cache" | "effect":
+                parsed[key] = value
+            case _:
+                raise DefinitionError(f"@step has no option '{key}'", where=caller_location())
+    return msgspec.structs.replace(current, **parsed)

@@ -1,0 +1,243 @@
+"""From the graph's arguments to stored values: what an instance is given, or why it cannot have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ..core.jsonvalue import dumps, loads
+from ..graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value
+from ..ports.artifacts import ArtifactRef, Artifacts
+from ..ports.events import RunView
+from ..ports.records import StepRun, StepState
+from .frontier import child, shared_prefix
+from .tasks import NOTHING, Collected, Json, Keyed, SecretValue, Stored, TaskArgument, Whole
+
+_FAILED = frozenset({StepState.FAILED, StepState.TIMED_OUT, StepState.UPSTREAM_FAILED, StepState.CANCELLED})
+
+
+class Blocked(msgspec.Struct, frozen=True):
+    """Something that is needed failed."""
+
+    because: str
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A guard is false, or something that is needed was skipped."""
+
+    because: str
+
+
+class NotReady(msgspec.Struct, frozen=True):
+    """Something that is needed is not done."""
+
+    needs: str
+
+
+class Refusal(Exception):
+    """Carries a Blocked, Skipped or NotReady out of a nested argument."""
+
+    def __init__(self, verdict: Blocked | Skipped | NotReady) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+
+class Resolver:
+    """Answers, for one run, what each instance receives."""
+
+    def __init__(self, graph: Graph, view: RunView, parameters: dict[str, str], artifacts: Artifacts) -> None:
+        self._graph = graph
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._scopes = {scope.name: scope for scope in graph.scopes}
+        self._chains: dict[str, tuple[str, ...]] = {node.name: graph.scopes_of(node.scope) for node in graph.nodes}
+        self._secret_names = {p.name for p in graph.parameters if p.secret}
+        self._view = view
+        self._parameters = parameters
+        self._artifacts = artifacts
+        self._lists: dict[tuple[str, str, str], list[TaskArgument]] = {}
+
+    def arguments(self, node: Node, index: str) -> dict[str, TaskArgument] | Blocked | Skipped | NotReady:
+        """The instance's arguments, or why there are none. Guards are asked first: a false one skips, whatever else."""
+        chain = self._chains[node.name]
+        try:
+            self._obey(node.guards, index, chain)
+            self._wait(node, index, chain)
+            return {name: self._resolve(each, index, chain) for name, each in node.inputs.items()}
+        except Refusal as refusal:
+            return refusal.verdict
+
+    def expand(self, scope_name: str, index: str) -> int | Blocked | Skipped | NotReady:
+        """The size of a scope at the index of its parent, or why it has none. `BadMap` where lists differ in length."""
+        scope = self._scopes[scope_name]
+        chain = self._graph.scopes_of(scope.parent)
+        try:
+            self._obey(scope.guards, index, chain)
+            sizes = {name: len(self._elements(scope_name, name, index)) for name in scope.over}
+        except Refusal as refusal:
+            return refusal.verdict
+        if len(set(sizes.values())) > 1:
+            shown = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+            return Blocked(f"the lists mapped side by side differ in length ({shown})")
+        size = next(iter(sizes.values()))
+        if scope.max_size is not None and size > scope.max_size:
+            return Blocked(f"the map has {size} elements, more than max_size={scope.max_size}")
+        return size
+
+    def result(self, argument: Argument) -> TaskArgument:
+        """What the pipeline returned. Raises Refusal where it has no value."""
+        return self._resolve(argument, "", ())
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _obey(self, guards: tuple[Guard, ...], index: str, chain: tuple[str, ...]) -> None:
+        for guard in guards:
+            value = self._resolve(guard.value, index, chain)
+            held = self._json(value)
+            if held != guard.equals:
+                what = _shown(guard.value)
+                raise Refusal(
+                    Skipped(f"{what} is {held}" if guard.equals == "true" else f"{what} is {held}, not {guard.equals}")
+                )
+
+    def _wait(self, node: Node, index: str, chain: tuple[str, ...]) -> None:
+        for name in node.after:
+            for run in self._runs_of(name, shared_prefix(index, chain, self._chains[name])):
+                self._usable(run, optional=True)
+
+    def _resolve(self, argument: Argument, index: str, chain: tuple[str, ...]) -> TaskArgument:
+        match argument:
+            case Value(text):
+                return Json(text)
+            case Param(name):
+                if name in self._secret_names:
+                    return SecretValue(loads(self._parameters[name]).removeprefix("secret:"))
+                return Json(self._parameters[name])
+            case Secret(name):
+                return SecretValue(name)
+            case Output():
+                return self._output(argument, index, chain)
+            case Item(scope, name):
+                depth = self._graph.scopes_of(scope)
+                own = index.split(".")[: len(depth)]
+                return self._elements(scope, name, ".".join(own[:-1]))[int(own[-1])]
+            case Many(items, as_tuple):
+                return Collected(tuple(self._resolve(each, index, chain) for each in items), as_tuple)
+            case Mapping(keys, items):
+                return Keyed(keys, tuple(self._resolve(each, index, chain) for each in items))
+            case Fields(target, keys, items):
+                return Whole(target, keys, tuple(self._resolve(each, index, chain) for each in items))
+
+    def _output(self, output: Output, index: str, chain: tuple[str, ...]) -> TaskArgument:
+        node = self._nodes[output.node]
+        theirs = self._chains[output.node]
+        prefix = shared_prefix(index, chain, theirs)
+        return self._collect(node, output, prefix, theirs[len(prefix.split(".")) if prefix else 0 :])
+
+    def _collect(self, node: Node, output: Output, prefix: str, scopes: tuple[str, ...]) -> TaskArgument:
+        closed = self._view.steps.get((node.name, prefix))
+        if not scopes or closed is not None:
+            run = closed or self._view.step(node.name, prefix)
+            return self._value(node, output, run)
+        size = self._view.sizes.get((scopes[0], prefix))
+        if size is None:
+            raise Refusal(NotReady(node.name))
+        return Collected(tuple(self._collect(node, output, child(prefix, at), scopes[1:]) for at in range(size)))
+
+    def _value(self, node: Node, output: Output, run: StepRun) -> TaskArgument:
+        if not self._usable(run, optional=output.optional):
+            return NOTHING
+        if output.field is not None:
+            return Stored(run.outputs[output.field])
+        if not node.several:
+            return Stored(run.outputs[node.outputs[0]])
+        return Whole(node.target, node.outputs, tuple(Stored(run.outputs[name]) for name in node.outputs), node.payload)
+
+    def _usable(self, run: StepRun, *, optional: bool) -> bool:
+        if run.state.has_output:
+            return True
+        shown = f"{run.step}[{run.index}]" if run.index else run.step
+        if run.state in _FAILED:
+            raise Refusal(Blocked(f"'{shown}' {run.state.value.replace('_', ' ')}"))
+        if run.state is StepState.SKIPPED:
+            if optional:
+                return False
+            raise Refusal(Skipped(f"'{shown}' was skipped"))
+        raise Refusal(NotReady(run.step))
+
+    def _runs_of(self, name: str, prefix: str) -> Iterator[StepRun]:
+        chain = self._chains[name]
+        depth = len(prefix.split(".")) if prefix else 0
+        if (name, prefix) in self._view.steps or depth == len(chain):
+            yield self._view.step(name, prefix)
+            return
+        size = self._view.sizes.get((chain[depth], prefix))
+        if size is None:
+            raise Refusal(NotReady(name))
+        for at in range(size):
+            yield from self._runs_of(name, child(prefix, at))
+
+    def _elements(self, scope: str, name: str, index: str) -> list[TaskArgument]:
+        """The list that a scope goes through, element by element: each has an identity of its own."""
+        if (known := self._lists.get((scope, name, index))) is not None:
+            return known
+        declared = self._scopes[scope]
+        value = self._resolve(declared.over[name], index, self._graph.scopes_of(declared.parent))
+        elements = list(self._split(value))
+        self._lists[scope, name, index] = elements
+        return elements
+
+    def _split(self, value: TaskArgument) -> list[TaskArgument]:
+        match value:
+            case Collected(items) | Whole(_, _, items):
+                return list(items)
+            case Json(text):
+                return [Json(dumps(each)) for each in _listed(loads(text))]
+            case Stored(ref) if ref.inline is not None:
+                return [Json(dumps(each)) for each in _listed(loads(ref.inline))]
+            case Stored(ref):
+                return [Stored(self._artifacts.save(each)) for each in _listed(self._artifacts.load(ref))]
+            case _:
+                raise Refusal(Blocked("what is mapped over is not a list"))
+
+    def _json(self, value: TaskArgument) -> str:
+        match value:
+            case Json(text):
+                return text
+            case Stored(ref):
+                return ref.inline if ref.inline is not None else dumps(self._artifacts.load(ref))
+            case _:
+                return "a value that is not JSON"
+
+
+def stored_refs(arguments: dict[str, TaskArgument]) -> Iterator[ArtifactRef]:
+    """Every stored value among the arguments."""
+    for argument in arguments.values():
+        yield from _refs(argument)
+
+
+def _refs(argument: TaskArgument) -> Iterator[ArtifactRef]:
+    match argument:
+        case Stored(ref):
+            yield ref
+        case Collected(items) | Keyed(_, items) | Whole(_, _, items):
+            for item in items:
+                yield from _refs(item)
+        case _:
+            return
+
+
+def _listed(value: object) -> list[object]:
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise Refusal(Blocked(f"what is mapped over is a {type(value).__name__}, not a list"))
+
+
+def _shown(argument: Argument) -> str:
+    match argument:
+        case Output(node, field):
+            return f"{node}.{field}" if field else node
+        case Param(name) | Item(_, name):
+            return name
+        case _:
+            return "the condition"

@@ -1,0 +1,199 @@
+"""Run one attempt here: decode its inputs, check them at the boundary, call the function, encode what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter, process_time
+from typing import Any
+
+from ..core.clock import instant
+from ..core.errors import CodecError, InvalidDataError
+from ..core.jsonvalue import loads
+from ..ports.artifacts import ArtifactRef
+from ..ports.context import CURRENT, Context
+from ..ports.steps import LoadedStep
+from .capture import Sink, into
+from .failure import failure_of
+from .services import Services
+from .tasks import (
+    Collected,
+    Json,
+    Keyed,
+    SecretValue,
+    StepOutcome,
+    StepTask,
+    Stored,
+    TaskArgument,
+    Whole,
+    artifact_digests,
+)
+
+TextWriter = Callable[[str], None]
+Progress = Callable[[float, float | None, str], None]
+
+
+class Execution:
+    """One attempt, from its task to its outcome. `error` keeps the exception itself for a caller in this process."""
+
+    def __init__(
+        self,
+        task: StepTask,
+        services: Services,
+        *,
+        text: TextWriter,
+        progress: Progress | None = None,
+        portable: bool = True,
+    ) -> None:
+        self._task = task
+        self._services = services
+        self._portable = portable
+        self._secrets: list[str] = []
+        self._extra: dict[str, ArtifactRef] = {}
+        self._phase = "loading"
+        self._write = text
+        self.error: BaseException | None = None
+        self._context = Context(
+            run_id=task.run_id,
+            pipeline=task.pipeline,
+            step=task.step,
+            index=task.index,
+            attempt=task.attempt,
+            seed=task.seed,
+            logical_time=instant(task.logical_time) if task.logical_time is not None else None,
+            checkpoint_dir=_path(task.checkpoint_dir),
+            services=services.service,
+            on_progress=progress,
+        )
+
+    def run(self) -> StepOutcome:
+        """The attempt on this thread."""
+        started, cpu = perf_counter(), process_time()
+        with into(Sink(self._kept)):
+            token = CURRENT.set(self._context)
+            try:
+                loaded, arguments = self._begin()
+                result = loaded.fn(**arguments)
+                if loaded.is_async:
+                    import asyncio
+
+                    result = asyncio.run(result)
+                outcome = StepOutcome(outputs=self._end(loaded, result))
+            except BaseException as error:  # noqa: BLE001 - the step boundary: everything a step raises is recorded
+                outcome = self._failed(error)
+            finally:
+                CURRENT.reset(token)
+        return self._finish(outcome, perf_counter() - started, process_time() - cpu)
+
+    async def run_async(self) -> StepOutcome:
+        """The attempt as a task of the loop that async steps share."""
+        started = perf_counter()
+        with into(Sink(self._kept)):
+            token = CURRENT.set(self._context)
+            try:
+                loaded, arguments = self._begin()
+                outcome = StepOutcome(outputs=self._end(loaded, await loaded.fn(**arguments)))
+            except BaseException as error:  # noqa: BLE001 - the step boundary: everything a step raises is recorded
+                outcome = self._failed(error)
+            finally:
+                CURRENT.reset(token)
+        return self._finish(outcome, perf_counter() - started, 0.0)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> tuple[LoadedStep, dict[str, Any]]:
+        task = self._task
+        loaded = self._services.loader.load(task.target, task.payload)
+        self._context.input_digests = {name: artifact_digests(each) for name, each in task.arguments.items()}
+        arguments = {}
+        for name, argument in task.arguments.items():
+            annotation = loaded.parameters.get(name, Any)
+            arguments[name] = self._checked(self._decode(argument, annotation), annotation, name)
+        self._phase = "running"
+        return loaded, arguments
+
+    def _end(self, loaded: LoadedStep, result: Any) -> dict[str, ArtifactRef]:
+        self._phase = "encoding"
+        outputs = {}
+        for name, value, annotation in self._parts(loaded, result):
+            checked = self._checked(value, annotation, name)
+            outputs[name] = self._services.artifacts.save(checked, annotation)
+        return outputs | self._extra
+
+    def _parts(self, loaded: LoadedStep, result: Any) -> list[tuple[str, Any, Any]]:
+        if loaded.result_type is None:
+            return [("output", result, loaded.returns)]
+        if not isinstance(result, loaded.result_type):
+            raise CodecError(
+                f"step '{self._task.step}' promises {loaded.result_type.__name__}, but returned a "
+                f"{type(result).__name__}",
+                hint=f"return {loaded.result_type.__name__}({', '.join(loaded.outputs)})",
+            )
+        return [(name, getattr(result, name), annotation) for name, annotation in loaded.outputs.items()]
+
+    def _checked(self, value: Any, annotation: Any, name: str) -> Any:
+        boundary = self._services.boundary(annotation)
+        if boundary is None or value is None:
+            return value
+        where = f"'{name}' of step '{self._task.step}'"
+        checked = boundary.check(value, annotation, where=where, policy=self._task.quarantine)
+        if checked.quarantined is not None and checked.bad_rows:
+            self._extra[f"{name}.quarantine"] = self._services.artifacts.save(checked.quarantined)
+            self._context.metric(f"{name}.bad_rows", checked.bad_rows)
+            self._context.note = checked.summary or self._context.note
+        return checked.value
+
+    def _decode(self, argument: TaskArgument, annotation: Any) -> Any:
+        match argument:
+            case Json(text):
+                return loads(text, annotation)
+            case Stored(ref):
+                return self._services.artifacts.load(ref, annotation)
+            case Collected(items, as_tuple):
+                values = [self._decode(item, Any) for item in items]
+                return tuple(values) if as_tuple else values
+            case Keyed(keys, items):
+                return {key: self._decode(item, Any) for key, item in zip(keys, items, strict=True)}
+            case Whole(target, keys, items, payload):
+                made_by = self._services.loader.load(target, payload)
+                fields = {
+                    key: self._decode(item, made_by.outputs.get(key, Any))
+                    for key, item in zip(keys, items, strict=True)
+                }
+                return made_by.result_type(**fields) if made_by.result_type else fields
+            case SecretValue(name):
+                value = self._services.secret(name)
+                self._secrets.append(value)
+                return value
+
+    def _kept(self, text: str) -> None:
+        for secret in self._secrets:
+            if secret:
+                text = text.replace(secret, "•••")
+        self._write(text)
+
+    def _failed(self, error: BaseException) -> StepOutcome:
+        self.error = error
+        encoding = self._phase == "encoding" and not isinstance(error, InvalidDataError)
+        failure = failure_of(
+            error,
+            loading=self._phase == "loading",
+            encoding=encoding,
+            secrets=tuple(self._secrets),
+            portable=self._portable,
+        )
+        return StepOutcome(failure=failure)
+
+    def _finish(self, outcome: StepOutcome, seconds: float, cpu_seconds: float) -> StepOutcome:
+        outcome.seconds, outcome.cpu_seconds = seconds, cpu_seconds
+        outcome.observations = tuple(self._context.observations)
+        outcome.metrics = self._context.metrics
+        outcome.note = self._context.note
+        return outcome
+
+
+def _path(text: str) -> Any:
+    if not text:
+        return None
+    from pathlib import Path
+
+    return Path(text)

@@ -1,0 +1,229 @@
+"""The step launcher: decides one instance of one step, and says what its attempt came to. The heart of penstock.
+
+The embedded engine calls it in-process; `penstock exec-step` calls it in a process of its own, and any other engine
+calls that. So guards, cache hits, artifacts, validation and events cannot differ between engines. The launcher never
+retries: whether another attempt happens is the engine's decision, which it takes with `retry.next_delay`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Protocol
+
+import msgspec
+
+from ..core.clock import Clock
+from ..core.ids import slug
+from ..graph import Graph, Node
+from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
+from ..ports.records import Failure, FailureClass, Fingerprint, Observation, RunRecord
+from ..ports.runlog import CacheEntry, CacheIndex, CodeText
+from .arguments import Blocked, NotReady, Resolver, Skipped
+from .retry import next_delay
+from .services import Services
+from .tasks import StepOutcome, StepTask, cache_key, flat_digests
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class Cache(CacheIndex, CodeText, Protocol):
+    """The two parts of the store that the launcher reads."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """An instance that must run: the task, and the event that takes ownership of the attempt."""
+
+    task: StepTask
+    started: AttemptStarted
+
+
+Decision = Prepared | StepCached | StepSkipped | StepBlocked | AttemptFailed | NotReady
+
+
+class Launcher:
+    """Decides for one run."""
+
+    def __init__(self, graph: Graph, record: RunRecord, view: RunView, store: Cache, services: Services) -> None:
+        self.resolver = Resolver(graph, view, record.parameters, services.artifacts)
+        self._graph = graph
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._record = record
+        self._view = view
+        self._store = store
+        self._services = services
+        self._clock: Clock = services.clock
+        self._fingerprints: dict[str, Fingerprint | None] = {}
+        self._use_cache = bool(record.options.get("cache", True))
+        self._forced = frozenset(record.options.get("force", ()))
+        self._host, self._pid = record.host, os.getpid()
+
+    # -- deciding ------------------------------------------------------------------------------------------------
+
+    def decide(self, name: str, index: str, *, engine_attempt: int | None = None) -> Decision:
+        """Skip, block, take a verified hit, or prepare an attempt."""
+        node = self._nodes[name]
+        arguments = self.resolver.arguments(node, index)
+        now = self._clock.now_us()
+        match arguments:
+            case NotReady():
+                return arguments
+            case Skipped(because):
+                return StepSkipped(at=now, step=name, index=index, because=because)
+            case Blocked(because):
+                return StepBlocked(at=now, step=name, index=index, because=because)
+        parts = self.key_parts(node)
+        key = cache_key(parts, arguments) if parts is not None else None
+        inputs = {argument: flat_digests(each) for argument, each in arguments.items()}
+        if key is not None and self._use_cache and name not in self._forced:
+            hit = self.find_hit(key)
+            if hit is not None:
+                return StepCached(
+                    at=now,
+                    step=name,
+                    index=index,
+                    key=key,
+                    outputs=hit.outputs,
+                    inputs=inputs,
+                    parts=parts or {},
+                    origin=(hit.run_id, hit.step, hit.index),
+                    observations=hit.observations,
+                    metrics=hit.metrics,
+                    note=f"already done: {hit.note}" if node.options.effect and hit.note else hit.note,
+                    saved_seconds=hit.seconds,
+                )
+        before = self._view.step(name, index)
+        if node.options.effect == "at-most-once" and before.attempts:
+            return AttemptFailed(
+                at=now,
+                step=name,
+                index=index,
+                attempt=before.attempts,
+                failure=Failure(
+                    FailureClass.KILLED,
+                    "an earlier attempt of this at-most-once effect may have happened",
+                    hint="check what it did; a new run would do it again",
+                ),
+            )
+        task = StepTask(
+            run_id=self._record.id,
+            pipeline=self._record.pipeline,
+            step=name,
+            index=index,
+            attempt=before.attempts + 1,
+            target=node.target,
+            arguments=arguments,
+            outputs=node.outputs,
+            payload=node.payload,
+            timeout_s=node.options.timeout_s,
+            limits=node.options.limits,
+            quarantine=node.options.quarantine,
+            checkpoint_dir=self._checkpoint(name, index),
+            logical_time=self._record.logical_time,
+            seed=self._record.seed,
+        )
+        started = AttemptStarted(
+            at=now,
+            step=name,
+            index=index,
+            attempt=task.attempt,
+            host=self._host,
+            pid=self._pid,
+            key=key,
+            inputs=inputs,
+            parts=parts or {},
+            waived=_waived(node),
+            engine_attempt=engine_attempt,
+        )
+        return Prepared(task, started)
+
+    def key_parts(self, node: Node) -> dict[str, str] | None:
+        """What the cache key is made of besides inputs; None for a step that must not be cached."""
+        if not node.options.cache:
+            return None
+        fingerprint = self.fingerprint(node.target)
+        if fingerprint is None:
+            return None
+        parts = {"code": fingerprint.digest, "python": PYTHON, "seed": str(self._record.seed)}
+        if node.options.quarantine is not None:
+            parts["quarantine"] = msgspec.json.encode(node.options.quarantine).decode()
+        for name in node.options.env:
+            parts[f"env:{name}"] = os.environ.get(name, "")
+        return parts
+
+    def fingerprint(self, target: str) -> Fingerprint | None:
+        """The code behind a target, remembered in the store so that `why` can show lines."""
+        if target not in self._fingerprints:
+            found = self._services.fingerprints.of(target)
+            self._fingerprints[target] = found
+            if found is not None:
+                self._store.put_code(found.digest, found.parts, found.packages)
+        return self._fingerprints[target]
+
+    def find_hit(self, key: str) -> CacheEntry | None:
+        """The newest entry whose bytes are there and whose observations still hold. Anything else is a miss."""
+        for entry in self._store.entries(key):
+            if not all(self._services.artifacts.intact(ref) for ref in entry.outputs.values()):
+                self._store.forget(key, entry.run_id)
+            elif all(self.still_holds(seen) for seen in entry.observations):
+                return entry
+        return None
+
+    def still_holds(self, seen: Observation) -> bool:
+        """Whether the outside is as it was; what cannot be looked at again counts as changed."""
+        observer = self._services.observer(seen.kind)
+        return observer is not None and observer.version(seen.name) == seen.version
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    def concluded(self, prepared: Prepared, outcome: StepOutcome) -> StepSucceeded | AttemptFailed:
+        """The event that ends an attempt. `retry_at` is when the policy would like another one."""
+        task, now = prepared.task, self._clock.now_us()
+        if outcome.failure is None:
+            self._clear_checkpoint(task)
+            return StepSucceeded(
+                at=now,
+                step=task.step,
+                index=task.index,
+                attempt=task.attempt,
+                outputs=outcome.outputs,
+                key=prepared.started.key,
+                observations=outcome.observations,
+                metrics=outcome.metrics,
+                note=outcome.note,
+                seconds=outcome.seconds,
+                cpu_seconds=outcome.cpu_seconds,
+            )
+        node = self._nodes[task.step]
+        policy = node.options.retry if node.options.effect != "at-most-once" else None
+        seed = f"{self._record.id}:{task.step}:{task.index}"
+        delay = next_delay(policy, outcome.failure, task.attempt, seed=seed)
+        return AttemptFailed(
+            at=now,
+            step=task.step,
+            index=task.index,
+            attempt=task.attempt,
+            failure=outcome.failure,
+            retry_at=None if delay is None else now + int(delay * 1_000_000),
+            seconds=outcome.seconds,
+            cpu_seconds=outcome.cpu_seconds,
+        )
+
+    def _checkpoint(self, name: str, index: str) -> str:
+        parts = (self._services.checkpoints, self._record.id, slug(name), index or "_")
+        return os.path.join(*parts) if self._services.checkpoints else ""
+
+    def _clear_checkpoint(self, task: StepTask) -> None:
+        if task.checkpoint_dir and os.path.isdir(task.checkpoint_dir):
+            import shutil
+
+            shutil.rmtree(task.checkpoint_dir, ignore_errors=True)
+
+
+def _waived(node: Node) -> tuple[str, ...]:
+    """Requests that this machine does not schedule by; recorded, not forgotten."""
+    wanted = node.options.resources
+    if wanted is None:
+        return ()
+    shown = {"cpu": wanted.cpu, "memory": wanted.memory_bytes, "gpu": wanted.gpu or None}
+    return tuple(f"{name}={value}" for name, value in shown.items() if value is not None)

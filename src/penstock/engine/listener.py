@@ -1,0 +1,37 @@
+"""Who watches a run while it goes: the command line's progress, a JSON stream, a notebook."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..graph import Graph
+from ..ports.events import Event
+from ..ports.records import RunRecord
+
+
+class Listener(Protocol):
+    """Told about a run as it happens; must not raise and must be quick."""
+
+    def begin(self, record: RunRecord, graph: Graph) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+    def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None: ...
+
+    def text(self, step: str, index: str, text: str) -> None: ...
+
+
+class Silent:
+    """Nobody."""
+
+    def begin(self, record: RunRecord, graph: Graph) -> None:
+        return
+
+    def event(self, event: Event) -> None:
+        return
+
+    def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
+        return
+
+    def text(self, step: str, index: str, text: str) -> None:
+        return

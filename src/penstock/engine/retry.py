@@ -1,0 +1,44 @@
+"""Whether a failed attempt earns another one, and when. Pure: the same arguments give the same answer."""
+
+from __future__ import annotations
+
+from ..core.canonical import digest_bytes
+from ..graph import RetryPolicy
+from ..ports.records import Failure, FailureClass
+
+# Another attempt would meet the same wall, whatever the policy allows.
+_NEVER = frozenset({FailureClass.CANCELLED, FailureClass.INPUT_LOST, FailureClass.ENCODING})
+
+
+def next_delay(policy: RetryPolicy | None, failure: Failure, attempt: int, *, seed: str) -> float | None:
+    """Seconds to wait before attempt `attempt + 1`; None when there will be none.
+
+    `seed` names run, step and index: with the attempt it decides the jitter, so that a delay can be replayed.
+
+    >>> from ..ports.records import Failure, FailureClass
+    >>> lost = Failure(FailureClass.ERROR, "", ("builtins:ConnectionError", "builtins:OSError"))
+    >>> [next_delay(RetryPolicy(4, base_s=2, on=("builtins:OSError",)), lost, n, seed="") for n in (1, 2, 3, 4)]
+    [2.0, 4.0, 8.0, None]
+    """
+    if policy is None or attempt >= policy.attempts or failure.kind in _NEVER:
+        return None
+    if policy.on and not _matches(policy.on, failure):
+        return None
+    if _matches(policy.not_on, failure):
+        return None
+    delay = min(policy.cap_s, policy.base_s * policy.factor ** (attempt - 1))
+    match policy.jitter:
+        case "none":
+            return float(delay)
+        case "full":
+            return delay * _fraction(f"{seed}:{attempt}")
+        case "equal":
+            return delay / 2 + delay / 2 * _fraction(f"{seed}:{attempt}")
+
+
+def _matches(names: tuple[str, ...], failure: Failure) -> bool:
+    return any(name == failure.kind or name in failure.types for name in names)
+
+
+def _fraction(text: str) -> float:
+    return int(digest_bytes(text.encode())[:13], 16) / 16**13

@@ -1,0 +1,440 @@
+"""The embedded engine: a loop over ready steps.
+
+Starts are durable before their work begins, and a step's end commits together with the next step's start. A lone
+ready step runs on the main thread, where debugger, prints and signals work; several at once run in worker processes;
+`isolation="thread"` and async steps run beside them. Whether another attempt happens is decided here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import selectors
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+import msgspec
+
+from ..core.errors import PenstockError
+from ..graph import Graph, Node
+from ..ports.events import (
+    AttemptFailed,
+    Event,
+    MapExpanded,
+    RunFinished,
+    RunView,
+    StepBlocked,
+    StepCancelled,
+    StepEvent,
+    StepSkipped,
+    StepSucceeded,
+)
+from ..ports.records import Failure, FailureClass, RunRecord, RunState
+from ..ports.runlog import Store
+from .arguments import Blocked, NotReady, Skipped
+from .capture import teed
+from .execute import Execution
+from .frontier import Frontier, Item
+from .launcher import Launcher, Prepared
+from .listener import Listener, Silent
+from .ownership import Ownership
+from .processes import StepProcesses, lost_process
+from .services import Services
+from .tasks import StepOutcome, StepTask
+from .threads import Threads
+from .workers import WorkerProcess, Workers
+
+_LEASE_S = 30.0
+_PATIENCE_S = 5.0
+
+
+class RunOptions(msgspec.Struct, frozen=True):
+    """How to run, apart from what."""
+
+    workers: int = 1
+    worker_module: str = ""
+    step_command: tuple[str, ...] = ()  # with it, every step is one process of its own: this command + its name
+    echo: bool = True  # show what steps print
+
+
+class Scheduler:
+    """Runs what is left of one run."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        record: RunRecord,
+        view: RunView,
+        store: Store,
+        services: Services,
+        options: RunOptions,
+        listener: Listener | None = None,
+    ) -> None:
+        self._graph = graph
+        self._record = record
+        self._view = view
+        self._store = store
+        self._services = services
+        self._options = options
+        self._listener = listener or Silent()
+        self._nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
+        self._frontier = Frontier(graph)
+        self._launcher = Launcher(graph, record, view, store, services)
+        self._selector = selectors.DefaultSelector()
+        self._workers = Workers(options.workers, options.worker_module, services.boot, self._selector)
+        self._threads = Threads(options.workers, self._selector)
+        self._processes = StepProcesses(options.step_command, options.workers, self._selector)
+        self._pending: list[Event] = []
+        self._seen = 0  # the last event read back, when steps are processes of their own
+        self._queue: deque[Prepared] = deque()  # decided, waiting for a free place
+        self._running: dict[tuple[str, str], Prepared] = {}
+        self._keys: dict[str, tuple[str, str]] = {}  # cache keys being computed here
+        self._timers: list[tuple[float, int, Item]] = []
+        self._ticket = 0
+        self._released: list[str] = []  # leases to give back once the outcome is durable
+        self._abort = False  # fail_fast: something failed for good
+        self._ownership: Ownership | None = None
+        self.error: BaseException | None = None  # the first exception that a step raised in this process
+
+    def run(self) -> RunState:
+        """To the end. Returns the run's state; a step's failure is recorded, not raised."""
+        ownership = Ownership(
+            self._store,
+            self._record.id,
+            self._view.epoch,
+            wake=self._threads.wake,
+            now=self._kill_everything,
+            renew=self._renew_leases,
+        )
+        with ownership, teed(echo=self._options.echo):
+            self._ownership = ownership
+            try:
+                self._loop(ownership)
+                return self._conclude(ownership)
+            finally:
+                for _ in self._workers.stop(patience_s=0):
+                    pass
+                self._processes.kill_all()
+                self._threads.close()
+                self._selector.close()
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def _loop(self, ownership: Ownership) -> None:
+        while not ownership.stopping:
+            self._decide_ready()
+            if self._abort:
+                return
+            lone = self._lone_inline()
+            if lone is not None:
+                self._run_inline(lone, ownership)
+                continue
+            self._dispatch()
+            self._flush()
+            if not (self._running or self._processes.running or self._timers or self._queue or self._frontier.ready):
+                return
+            self._wait()
+
+    def _decide_ready(self) -> None:
+        frontier = self._frontier
+        while frontier.ready:
+            item = frontier.ready.popleft()
+            if item.is_scope:
+                self._expand(item)
+            elif self._options.step_command:
+                self._start_process(item)
+            else:
+                self._decide(item)
+            if len(self._pending) >= 256:
+                self._flush()
+
+    def _expand(self, item: Item) -> None:
+        known = self._view.sizes.get((item.name, item.index))
+        size = self._launcher.resolver.expand(item.name, item.index) if known is None else known
+        now = self._services.clock.now_us()
+        match size:
+            case int():
+                if known is None:
+                    self._record_event(MapExpanded(at=now, scope=item.name, index=item.index, size=size))
+                self._frontier.expanded(item.name, item.index, size)
+            case Blocked(because) | Skipped(because):
+                kind = StepBlocked if isinstance(size, Blocked) else StepSkipped
+                for node in self._frontier.closed(item.name, item.index):
+                    if not self._view.step(node, item.index).state.done:
+                        self._record_event(kind(at=now, step=node, index=item.index, because=because))
+            case NotReady(needs):
+                raise AssertionError(f"{item.name} was ready without {needs}")
+
+    def _decide(self, item: Item) -> None:
+        if self._view.step(item.name, item.index).state.done:
+            self._frontier.finished(item.name, item.index)
+            return
+        decision = self._launcher.decide(item.name, item.index)
+        match decision:
+            case Prepared():
+                self._queue_attempt(decision, item)
+            case NotReady(needs):
+                raise AssertionError(f"{item.name} was ready without {needs}")
+            case _:
+                self._record_event(decision)
+                self._frontier.finished(item.name, item.index)
+
+    def _queue_attempt(self, prepared: Prepared, item: Item) -> None:
+        key = prepared.started.key
+        if key is not None:
+            if key in self._keys:  # another instance here computes the same: take its result when it is there
+                self._later(item, 0.0)
+                return
+            if any(isinstance(event, StepSucceeded) and event.key == key for event in self._pending):
+                self._flush()
+                self._decide(item)
+                return
+            if not self._store.lease(key, self._record.id, _LEASE_S):
+                self._later(item, 0.2)  # another run computes it; look again soon
+                return
+            self._keys[key] = (item.name, item.index)
+        self._queue.append(prepared)
+
+    # -- placing -------------------------------------------------------------------------------------------------
+
+    def _lone_inline(self) -> Prepared | None:
+        """The one attempt that may run on this thread: nothing else is ready or running, or one at a time is wanted."""
+        if (
+            not self._queue
+            or self._running
+            or self._processes.running
+            or (len(self._queue) > 1 and self._options.workers > 1)
+        ):
+            return None
+        task = self._queue[0].task
+        options = self._nodes[task.step].options
+        if options.isolation != "auto" or options.timeout_s is not None or options.limits is not None:
+            return None
+        if self._is_async(task):
+            return None
+        return self._queue.popleft()
+
+    def _run_inline(self, prepared: Prepared, ownership: Ownership) -> None:
+        self._start(prepared)
+        self._flush()
+        task = prepared.task
+        execution = Execution(
+            task, self._services, text=self._text_writer(task), progress=self._progress(task), portable=False
+        )
+        ownership.inline = True
+        try:
+            outcome = execution.run()
+        except KeyboardInterrupt:  # it came between two lines of ours: the attempt's end is not known
+            outcome = StepOutcome(failure=_interrupted())
+        finally:
+            ownership.inline = False
+        if execution.error is not None and self.error is None:
+            self.error = execution.error
+        self._ended(task, outcome)
+
+    def _dispatch(self) -> None:
+        waiting: deque[Prepared] = deque()
+        starts: list[Callable[[], object]] = []
+        free = self._workers.free
+        while self._queue:
+            prepared = self._queue.popleft()
+            task, options = prepared.task, self._nodes[prepared.task.step].options
+            if options.isolation == "thread" or self._is_async(task):
+                if self._threads.free <= 0:
+                    waiting.append(prepared)
+                    continue
+                self._start(prepared)
+                starts.append(lambda task=task: self._start_thread(task))  # type: ignore[misc]
+                self._threads.reserve()
+            elif free > 0:
+                free -= 1
+                self._start(prepared)
+                starts.append(
+                    lambda task=task: self._workers.start(  # type: ignore[misc]
+                        task, text=self._text_writer(task), progress=self._progress(task)
+                    )
+                )
+            else:
+                waiting.append(prepared)
+        self._queue = waiting
+        if starts:
+            self._flush()  # a start is durable before its work begins
+            for start in starts:
+                start()
+
+    def _start(self, prepared: Prepared) -> None:
+        task = prepared.task
+        self._running[task.step, task.index] = prepared
+        now = self._services.clock.now_us()
+        self._record_event(msgspec.structs.replace(prepared.started, at=now))
+
+    def _start_thread(self, task: StepTask) -> None:
+        execution = Execution(
+            task, self._services, text=self._text_writer(task), progress=self._progress(task), portable=False
+        )
+        self._threads.start(task, execution, is_async=self._is_async(task))
+
+    def _is_async(self, task: StepTask) -> bool:
+        options = self._nodes[task.step].options
+        if options.isolation == "process" or options.timeout_s is not None or options.limits is not None:
+            return False  # it needs a process that can be stopped; its coroutine runs there
+        try:
+            return self._services.loader.load(task.target, task.payload).is_async
+        except PenstockError:
+            return False  # the attempt itself will fail with this, where it is recorded
+
+    # -- one process per step ------------------------------------------------------------------------------------
+
+    def _start_process(self, item: Item) -> None:
+        """Hand the whole instance to `exec-step`: it decides, runs and records; this loop only reads what came of it."""
+        if self._view.step(item.name, item.index).state.done:
+            self._frontier.finished(item.name, item.index)
+        elif self._processes.free <= 0:
+            self._later(item, 0.0)
+        else:
+            self._flush()
+            self._processes.start(item)
+
+    def _process_ended(self, item: Item) -> None:
+        code = self._processes.reap(item)
+        watched = {item, *self._processes.running}
+        for sequence, event in self._store.events(self._record.id, after=self._seen):
+            self._seen = sequence
+            if isinstance(event, StepEvent) and Item(event.step, event.index) in watched:
+                self._view.apply(event)
+                self._listener.event(event)
+        run = self._view.step(item.name, item.index)
+        now = self._services.clock.now_us()
+        if not run.state.done and run.retry_at is None:
+            self._record_event(lost_process(run, code, now))
+        elif run.retry_at is not None:
+            self._later(item, (run.retry_at - now) / 1e6)
+            return
+        self._frontier.finished(item.name, item.index)
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        limits = [limit for limit in (self._workers.next_deadline(), self._next_timer()) if limit is not None]
+        timeout = max(0.0, min(limits) - monotonic()) if limits else None
+        for key, _ in self._selector.select(timeout):
+            match key.data:
+                case WorkerProcess() as worker:
+                    for task, outcome in self._workers.readable(worker):
+                        self._ended(task, outcome)
+                case Item() as item:
+                    self._process_ended(item)
+                case _:
+                    for task, outcome, error in self._threads.collect():
+                        if error is not None and self.error is None:
+                            self.error = error
+                        self._ended(task, outcome)
+        for task, outcome in self._workers.overdue():
+            self._ended(task, outcome)
+        now = monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            self._frontier.ready.append(heapq.heappop(self._timers)[2])
+
+    def _next_timer(self) -> float | None:
+        return self._timers[0][0] if self._timers else None
+
+    def _later(self, item: Item, seconds: float) -> None:
+        self._ticket += 1
+        heapq.heappush(self._timers, (monotonic() + max(seconds, 0.002), self._ticket, item))
+
+    def _ended(self, task: StepTask, outcome: StepOutcome) -> None:
+        prepared = self._running.pop((task.step, task.index))
+        key = prepared.started.key
+        if key is not None:
+            self._keys.pop(key, None)
+        event = self._launcher.concluded(prepared, outcome)
+        if isinstance(event, AttemptFailed) and self._ownership is not None and self._ownership.stopping:
+            event = msgspec.structs.replace(event, retry_at=None)
+        self._record_event(event)
+        if isinstance(event, AttemptFailed):
+            self._abort = self._abort or (self._graph.fail_fast and event.retry_at is None)
+            if key is not None:
+                self._released.append(key)
+        if isinstance(event, AttemptFailed) and event.retry_at is not None:
+            self._later(Item(task.step, task.index), (event.retry_at - event.at) / 1e6)
+        else:
+            self._frontier.finished(task.step, task.index)
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    def _record_event(self, event: Event) -> None:
+        self._view.apply(event)
+        self._pending.append(event)
+
+    def _flush(self) -> None:
+        if self._pending:
+            events, self._pending = self._pending, []
+            self._store.append(self._record.id, self._view.epoch, events)
+            for event in events:
+                self._listener.event(event)
+        while self._released:
+            self._store.unlease(self._released.pop(), self._record.id)
+
+    def _text_writer(self, task: StepTask) -> Callable[[str], None]:
+        def write(text: str) -> None:
+            self._store.write_text(task.run_id, task.step, task.index, task.attempt, text)
+            self._listener.text(task.step, task.index, text)
+
+        return write
+
+    def _progress(self, task: StepTask) -> Callable[[float, float | None, str], None]:
+        return lambda done, total, note: self._listener.progress(task.step, task.index, done, total, note)
+
+    def _renew_leases(self) -> None:
+        for key in list(self._keys):
+            self._store.lease(key, self._record.id, _LEASE_S)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _conclude(self, ownership: Ownership) -> RunState:
+        because = "the run was asked to stop" if ownership.stopping else "another step failed (fail_fast)"
+        if ownership.stopping or self._abort:
+            for task, outcome in self._workers.stop(patience_s=_PATIENCE_S):
+                self._ended(task, outcome)
+            for task, outcome, _ in self._threads.stop(patience_s=_PATIENCE_S):
+                self._ended(task, outcome)
+            self._processes.kill_all()
+            self._cancel_rest(because)
+        state = RunState.CANCELLED if ownership.stopping else self._view.outcome()
+        failed = next((run for run in self._view.steps.values() if run.failure is not None and run.state.done), None)
+        error = f"{failed.step}: {failed.failure.message}" if failed is not None and failed.failure else None
+        self._record_event(
+            RunFinished(
+                at=self._services.clock.now_us(), state=state, error=error if state is not RunState.SUCCEEDED else None
+            )
+        )
+        self._flush()
+        return state
+
+    def _cancel_rest(self, because: str) -> None:
+        now = self._services.clock.now_us()
+        open_items = [
+            *self._frontier.waiting,
+            *self._frontier.ready,
+            *(item for _, _, item in self._timers),
+            *(Item(p.task.step, p.task.index) for p in self._queue),
+            *(Item(*key) for key in self._running),
+            *self._processes.running,
+        ]
+        for item in open_items:
+            names = (
+                [item.name]
+                if not item.is_scope
+                else [node.name for node in self._graph.nodes if item.name in self._graph.scopes_of(node.scope)]
+            )
+            for name in names:
+                if not self._view.step(name, item.index).state.done:
+                    self._record_event(StepCancelled(at=now, step=name, index=item.index, because=because))
+
+    def _kill_everything(self) -> None:
+        self._workers.kill_all()
+        self._processes.kill_all()
+
+
+def _interrupted() -> Failure:
+    return Failure(FailureClass.CANCELLED, "stopped", ("builtins:KeyboardInterrupt",))

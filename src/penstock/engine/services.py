@@ -1,0 +1,60 @@
+"""What the launcher is given to work with: one record of ports, bound by wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..core.clock import Clock
+from ..ports.artifacts import Artifacts
+from ..ports.boundary import BoundaryCheck
+from ..ports.observers import Observer
+from ..ports.records import Fingerprint
+from ..ports.steps import StepLoader
+
+
+class FingerprintSource(Protocol):
+    """Gives the fingerprint of a step's code; None where its source is unknown."""
+
+    def of(self, target: str) -> Fingerprint | None: ...
+
+
+class Services:
+    """Ports by name. Adapters that a run may never need come as functions that make them."""
+
+    def __init__(
+        self,
+        *,
+        artifacts: Artifacts,
+        loader: StepLoader,
+        fingerprints: FingerprintSource,
+        clock: Clock,
+        boundaries: Sequence[BoundaryCheck] | Callable[[], Sequence[BoundaryCheck]] = (),
+        observer: Callable[[str], Observer | None] = lambda kind: None,
+        secret: Callable[[str], str] | None = None,
+        service: Callable[[str], Any] | None = None,
+        checkpoints: str = "",
+        boot: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.artifacts = artifacts
+        self.loader = loader
+        self.fingerprints = fingerprints
+        self.clock = clock
+        self._boundaries = boundaries
+        self.observer = observer
+        self.secret = secret or _no_secrets
+        self.service = service
+        self.checkpoints = checkpoints
+        self.boot = dict(boot or {})  # how another process makes these services again
+
+    def boundary(self, annotation: Any) -> BoundaryCheck | None:
+        """The check that an annotation asks for. Plain types are told apart without importing any library."""
+        if isinstance(annotation, type) and annotation.__module__ == "builtins":
+            return None
+        if callable(self._boundaries):
+            self._boundaries = self._boundaries()
+        return next((check for check in self._boundaries if check.handles(annotation)), None)
+
+
+def _no_secrets(name: str) -> str:
+    raise LookupError(f"secret '{name}' cannot be resolved here")

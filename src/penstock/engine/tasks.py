@@ -1,0 +1,140 @@
+"""What crosses from the one who decides to the one who runs: a task, and its outcome. Both are plain msgpack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..core.canonical import digest_bytes, digest_json
+from ..graph import LimitPolicy, Quarantine
+from ..ports.artifacts import ArtifactRef
+from ..ports.records import Failure, Observation
+
+
+class Json(msgspec.Struct, frozen=True, tag="json"):
+    """A constant or parameter, as core.jsonvalue text."""
+
+    text: str
+
+
+class Stored(msgspec.Struct, frozen=True, tag="stored"):
+    """A value in the store."""
+
+    ref: ArtifactRef
+
+
+class Collected(msgspec.Struct, frozen=True, tag="collected"):
+    """Several values as one list or tuple."""
+
+    items: tuple[TaskArgument, ...]
+    as_tuple: bool = False
+
+
+class Keyed(msgspec.Struct, frozen=True, tag="keyed"):
+    """Several values as one dict."""
+
+    keys: tuple[str, ...]
+    items: tuple[TaskArgument, ...]
+
+
+class Whole(msgspec.Struct, frozen=True, tag="whole"):
+    """All named outputs of a step as the NamedTuple or dataclass it returned; `target` names that step."""
+
+    target: str
+    keys: tuple[str, ...]
+    items: tuple[TaskArgument, ...]
+    payload: str | None = None
+
+
+class SecretValue(msgspec.Struct, frozen=True, tag="secret"):
+    """A secret, by name."""
+
+    name: str
+
+
+TaskArgument = Json | Stored | Collected | Keyed | Whole | SecretValue
+
+NOTHING = Json("null")
+
+
+class StepTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that running one attempt needs, wherever it runs."""
+
+    run_id: str
+    pipeline: str
+    step: str
+    index: str
+    attempt: int
+    target: str
+    arguments: dict[str, TaskArgument]
+    outputs: tuple[str, ...]
+    payload: str | None = None
+    timeout_s: float | None = None
+    limits: LimitPolicy | None = None
+    quarantine: Quarantine | None = None
+    checkpoint_dir: str = ""
+    logical_time: int | None = None
+    seed: int = 0
+
+
+class StepOutcome(msgspec.Struct, omit_defaults=True):
+    """What came of an attempt: outputs, or a failure."""
+
+    outputs: dict[str, ArtifactRef] = {}
+    failure: Failure | None = None
+    observations: tuple[Observation, ...] = ()
+    metrics: dict[str, float] = {}
+    note: str | None = None
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+TASK_ENCODER = msgspec.msgpack.Encoder()
+TASK_DECODER: msgspec.msgpack.Decoder[StepTask] = msgspec.msgpack.Decoder(StepTask)
+
+
+def digest_of(argument: TaskArgument) -> Any:
+    """The identity of an argument as the cache key sees it: digests of content, never names of places."""
+    match argument:
+        case Json(text):
+            return "json:" + digest_bytes(text.encode())
+        case Stored(ref):
+            return f"{ref.codec}:{ref.digest}"
+        case Collected(items):
+            return [digest_of(item) for item in items]
+        case Keyed(keys, items) | Whole(_, keys, items):
+            return {key: digest_of(item) for key, item in zip(keys, items, strict=True)}
+        case SecretValue(name):
+            return "secret:" + name
+
+
+def flat_digests(argument: TaskArgument) -> list[str]:
+    """The digests in an argument, in order: the edges of the lineage."""
+    match argument:
+        case Json(text):
+            return [digest_bytes(text.encode())]
+        case Stored(ref):
+            return [ref.digest]
+        case Collected(items):
+            return [digest for item in items for digest in flat_digests(item)]
+        case Keyed(_, items) | Whole(_, _, items):
+            return [digest for item in items for digest in flat_digests(item)]
+        case SecretValue(name):
+            return ["secret:" + name]
+
+
+def cache_key(parts: dict[str, str], arguments: dict[str, TaskArgument]) -> str:
+    """The identity of a computation: its code and declared surroundings (`parts`) and the content of its inputs."""
+    return digest_json({"parts": parts, "inputs": {name: digest_of(each) for name, each in arguments.items()}})
+
+
+def artifact_digests(argument: TaskArgument) -> list[str]:
+    """Digests of stored values only, for steps that ask what they were given."""
+    match argument:
+        case Stored(ref):
+            return [ref.digest]
+        case Collected(items) | Keyed(_, items) | Whole(_, _, items):
+            return [digest for item in items for digest in artifact_digests(item)]
+        case _:
+            return []

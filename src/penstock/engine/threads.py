@@ -1,0 +1,111 @@
+"""Threads for I/O-bound steps that asked for one, and the one event loop that async steps share."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from collections.abc import Iterator
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from ..ports.records import Failure, FailureClass
+from .execute import Execution
+from .tasks import StepOutcome, StepTask
+
+Ended = tuple[StepTask, StepOutcome, BaseException | None]
+
+
+class Threads:
+    """Runs attempts beside the scheduler's thread; outcomes wake its selector. `limit` bounds threads, not coroutines."""
+
+    def __init__(self, limit: int, selector: selectors.BaseSelector) -> None:
+        self._limit = max(limit, 1) * 4  # they wait for others most of the time
+        self._reserved = 0
+        self._active: dict[tuple[str, str], StepTask] = {}
+        self._ended: SimpleQueue[Ended] = SimpleQueue()
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        selector.register(self._read, selectors.EVENT_READ, None)
+        self._loop: Any = None
+        self._tasks: dict[tuple[str, str], Any] = {}
+
+    @property
+    def free(self) -> int:
+        return self._limit - len(self._active) - self._reserved
+
+    def reserve(self) -> None:
+        """Keep a place for a start that will follow."""
+        self._reserved += 1
+
+    def start(self, task: StepTask, execution: Execution, *, is_async: bool) -> None:
+        self._reserved -= 1
+        self._active[task.step, task.index] = task
+        if is_async:
+            self._start_coroutine(task, execution)
+        else:
+            threading.Thread(target=self._run, args=(task, execution), daemon=True, name=f"step-{task.step}").start()
+
+    def collect(self) -> Iterator[Ended]:
+        """What has ended since the last time."""
+        try:
+            os.read(self._read, 4096)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                ended = self._ended.get_nowait()
+            except Empty:
+                return
+            if self._active.pop((ended[0].step, ended[0].index), None) is not None:
+                yield ended
+
+    def stop(self, *, patience_s: float) -> Iterator[Ended]:
+        """Cancel coroutines, wait for threads a while, and give up on what is left: a thread cannot be stopped."""
+        for future in list(self._tasks.values()):
+            future.cancel()
+        limit = monotonic() + patience_s
+        while self._active and monotonic() < limit:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._read, selectors.EVENT_READ)
+                selector.select(timeout=max(0.0, limit - monotonic()))
+            yield from self.collect()
+        for task in list(self._active.values()):
+            failure = Failure(FailureClass.CANCELLED, "abandoned: a thread cannot be stopped")
+            yield task, StepOutcome(failure=failure), None
+        self._active.clear()
+
+    def wake(self) -> None:
+        """Let the scheduler look up; safe from a signal and from another thread."""
+        try:
+            os.write(self._write, b"x")
+        except (BlockingIOError, OSError):
+            pass
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        os.close(self._read)
+        os.close(self._write)
+
+    def _run(self, task: StepTask, execution: Execution) -> None:
+        outcome = execution.run()
+        self._ended.put((task, outcome, execution.error))
+        self.wake()
+
+    def _start_coroutine(self, task: StepTask, execution: Execution) -> None:
+        import asyncio
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, daemon=True, name="penstock-loop").start()
+
+        async def attempt() -> None:
+            outcome = await execution.run_async()
+            self._tasks.pop((task.step, task.index), None)
+            self._ended.put((task, outcome, execution.error))
+            self.wake()
+
+        self._tasks[task.step, task.index] = asyncio.run_coroutine_threadsafe(attempt(), self._loop)

@@ -1,0 +1,113 @@
+"""Settings: penstock.toml or [tool.penstock] in pyproject.toml, then PENSTOCK_* variables, then flags; later wins."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..core.errors import ConfigError, did_you_mean
+
+
+class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where things are and how runs go, resolved."""
+
+    root: str
+    home: str  # .penstock, beside the code
+    runs: str = ""  # URL of the run log; "" = sqlite in home
+    artifacts: str = ""  # URL of the artifact store; "" = a folder in home
+    tracking: str = ""  # URL of the MLflow server; "" = its embedded store in home
+    workers: int = 0  # 0 = one per processor
+    durability: Literal["normal", "full"] = "normal"
+    seed: int = 0
+    profile: str = ""
+    backend: str = "local"
+    image: str = ""
+
+    @property
+    def runs_url(self) -> str:
+        return self.runs or f"sqlite:///{self.home}/runs.db"
+
+    @property
+    def artifacts_url(self) -> str:
+        return self.artifacts or f"{self.home}/artifacts"
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+
+_KEYS: dict[str, type] = {
+    "runs": str, "artifacts": str, "tracking": str, "workers": int, "durability": str, "seed": int, "home": str,
+    "backend": str, "image": str,
+}  # fmt: skip
+
+
+def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Settings:
+    """Settings of the project at `root`. Raises ConfigError naming file, key and fix."""
+    values: dict[str, Any] = {}
+    table, source = _file_table(Path(root))
+    profiles = table.pop("profiles", {})
+    if not isinstance(profiles, dict):
+        raise ConfigError(f"{source}: 'profiles' is not a table", hint="write [profiles.prod]")
+    values |= _checked(table, source)
+    chosen = profile or os.environ.get("PENSTOCK_PROFILE") or ""
+    if chosen:
+        if chosen not in profiles:
+            raise ConfigError(
+                f"{source or 'penstock.toml'} has no profile '{chosen}'", hint=did_you_mean(chosen, list(profiles))
+            )
+        values |= _checked(profiles[chosen], f"{source} [profiles.{chosen}]")
+    values |= _environment()
+    values |= {key: value for key, value in flags.items() if value is not None}
+    home = values.pop("home", None) or os.path.join(root, ".penstock")
+    if values.get("durability", "normal") not in ("normal", "full"):
+        raise ConfigError(f"durability is {values['durability']!r}", hint="write 'normal' or 'full'")
+    if values.get("workers", 0) < 0:
+        raise ConfigError(f"workers is {values['workers']}", hint="write 1 or more; 0 means one per processor")
+    return Settings(root=root, home=os.path.join(root, home), profile=chosen, **values)
+
+
+def _file_table(root: Path) -> tuple[dict[str, Any], str]:
+    for name in ("penstock.toml", "pyproject.toml"):
+        path = root / name
+        if not path.exists():
+            continue
+        import tomllib
+
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}", hint="correct that line") from error
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        if name == "penstock.toml":
+            return table, name
+        found = table.get("tool", {}).get("penstock")
+        if found is not None:
+            return dict(found), "pyproject.toml [tool.penstock]"
+    return {}, ""
+
+
+def _checked(table: dict[str, Any], source: str) -> dict[str, Any]:
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise ConfigError(f"{source}: unknown setting '{key}'", hint=did_you_mean(key, [*_KEYS, "profiles"]))
+        if not isinstance(value, _KEYS[key]) or isinstance(value, bool):
+            raise ConfigError(f"{source}: '{key}' is {value!r}, but a {_KEYS[key].__name__} is expected")
+    return dict(table)
+
+
+def _environment() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, kind in _KEYS.items():
+        text = os.environ.get(f"PENSTOCK_{key.upper()}")
+        if text is None:
+            continue
+        try:
+            values[key] = kind(text)
+        except ValueError:
+            raise ConfigError(f"PENSTOCK_{key.upper()} is {text!r}, but a {kind.__name__} is expected") from None
+    return values

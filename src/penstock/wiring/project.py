@@ -1,0 +1,161 @@
+"""A project: its stores and services, each opened when first needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..authoring.loader import FileLoader
+from ..core.clock import Clock, SystemClock
+from ..core.errors import ConfigError, StoreUnavailableError
+from ..engine.fingerprint import Fingerprints
+from ..engine.services import Services
+from ..graph import Graph
+from ..ports.boundary import BoundaryCheck
+from ..ports.models import ModelRegistry
+from ..ports.observers import Observer
+from ..ports.records import Fingerprint
+from ..ports.runlog import Store
+from ..stores.artifacts import ArtifactStore
+from ..stores.blobs import open_blobs
+from ..stores.runlog import open_store
+from .config import Settings
+
+
+class Project:
+    """Everything that settings name, as objects."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.home = Path(settings.home)
+
+    @cached_property
+    def store(self) -> Store:
+        self.make_home()
+        return open_store(self.settings.runs_url, home=self.home, clock=self.clock, durability=self.settings.durability)
+
+    @cached_property
+    def artifacts(self) -> ArtifactStore:
+        self.make_home()
+        return ArtifactStore(
+            lambda: open_blobs(self.settings.artifacts_url, home=self.home, durability=self.settings.durability)
+        )
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        from ..tracking import MlflowRegistry
+
+        self.make_home()
+        return MlflowRegistry(self.settings.tracking or None, home=self.home)
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        return Fingerprints(Path(self.settings.root), self.home / "fingerprints")
+
+    def make_home(self) -> None:
+        """`.penstock/`, ignored by git by itself."""
+        ignore = self.home / ".gitignore"
+        if ignore.exists():
+            return
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            ignore.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"{self.home} cannot be written: {error.strerror}",
+                hint="set PENSTOCK_HOME to a folder that can be",
+            ) from error
+
+    def services(self, graph: Graph, functions: dict[str, Callable[..., Any]] | None = None) -> Services:
+        """What the launcher needs to run steps of this graph."""
+        return Services(
+            artifacts=self.artifacts,
+            loader=FileLoader(self.settings.root, graph.target, functions=functions, unpack=_unpack),
+            fingerprints=_StepFingerprints(self.fingerprints, functions or {}),
+            clock=self.clock,
+            boundaries=_boundaries,
+            observer=self._observer,
+            secret=self._secret,
+            service=self._service,
+            checkpoints=str(self.home / "checkpoints"),
+            boot={"settings": _plain(self.settings), "entry": graph.target, "path": list(sys.path)},
+        )
+
+    @cached_property
+    def _observers(self) -> dict[str, Observer]:
+        return {}
+
+    def _observer(self, kind: str) -> Observer | None:
+        if kind not in self._observers:
+            if kind in ("file", "url", "sql"):
+                from ..data import observers
+
+                self._observers.update(observers())
+            elif kind in ("model", "model-version"):
+                from ..tracking import observers as model_observers
+
+                self._observers.update(model_observers(self.registry))
+        return self._observers.get(kind)
+
+    def _service(self, name: str) -> Any:
+        match name:
+            case "registry":
+                return self.registry
+            case "scorer":
+                from ..tracking import SklearnScorer
+
+                return SklearnScorer()
+        raise LookupError(f"there is no service '{name}'")
+
+    def _secret(self, name: str) -> str:
+        value = os.environ.get(name)
+        if value is not None:
+            return value
+        path = self.home / "secrets" / name
+        if path.is_file():
+            return path.read_text(encoding="utf-8").rstrip("\n")
+        raise ConfigError(
+            f"secret '{name}' is not set here", hint=f"export {name}=…, or put it into {path} (readable by you only)"
+        )
+
+
+class _StepFingerprints:
+    """Fingerprints by target; a function of a notebook has one only where its source is known."""
+
+    def __init__(self, fingerprints: Fingerprints, functions: dict[str, Callable[..., Any]]) -> None:
+        self._fingerprints = fingerprints
+        self._functions = functions
+
+    def of(self, target: str) -> Fingerprint | None:
+        function = self._functions.get(target)
+        if function is None:
+            return None if target.startswith("<notebook>:") else self._fingerprints.of(target)
+        import inspect
+
+        try:
+            source = inspect.getsource(function)
+        except (OSError, TypeError):
+            return None
+        return self._fingerprints.of_source(target, source, getattr(function, "__globals__", {}))
+
+
+def _boundaries() -> list[BoundaryCheck]:
+    from ..data import boundary_checks
+
+    return boundary_checks()
+
+
+def _unpack(payload: str) -> Callable[..., Any]:
+    import base64
+    import pickle
+
+    return pickle.loads(base64.b64decode(payload))  # type: ignore[no-any-return]
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__struct_fields__}

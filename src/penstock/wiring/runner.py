@@ -1,0 +1,292 @@
+"""Starts, resumes and plans runs on this machine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..authoring.identity import find_qualname, load_module, split_target
+from ..authoring.pipeline import Pipeline
+from ..core.errors import CodeChangedError, NotFoundError, RunFailedError, UsageError, did_you_mean
+from ..core.ids import run_id
+from ..engine.environment import environment, git_record
+from ..engine.listener import Listener
+from ..engine.scheduler import RunOptions, Scheduler
+from ..engine.services import Services
+from ..graph import Graph
+from ..ports.events import RunResumed, RunStarted, RunView, fold
+from ..ports.records import RunRecord, RunState, RunSummary
+from ..ports.runner import TracedPipeline
+from .config import Settings, load_settings
+from .manifest import write_manifest
+from .project import Project
+from .runs import Run
+from .worker import MODULE
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """How somebody wants a run to go."""
+
+    workers: int | None = None
+    cache: bool = True
+    restart_from: tuple[str, ...] = ()  # these steps and all that follow run anew
+    one_process_per_step: bool = False
+    profile: str | None = None
+    name: str | None = None
+    tags: dict[str, str] = {}
+    idempotency_key: str | None = None
+    trigger: str = "manual"
+    echo: bool = True
+
+
+class LocalRunner:
+    """The Runner behind `Pipeline.run` and `penstock run`."""
+
+    def __init__(self, settings: Settings | None = None, project: Project | None = None) -> None:
+        self._settings = settings
+        self._project = project
+
+    def project(self, root: str, profile: str | None = None) -> Project:
+        if self._project is None:
+            self._project = Project(self._settings or load_settings(root, profile=profile))
+        return self._project
+
+    def run(
+        self,
+        traced: TracedPipeline,
+        parameters: dict[str, str],
+        *,
+        listener: Listener | None = None,
+        check: bool = True,
+        **options: Any,
+    ) -> Run:
+        """A new run, to its end. With `check`, a failure raises."""
+        ask = _ask(options)
+        project = self.project(traced.root, ask.profile)
+        graph = _with_payloads(traced)
+        services = project.services(graph, traced.functions)
+        record, known = self._create(project, services, graph, parameters, ask)
+        if known:
+            return self._finished(project, services, graph, record)
+        view = RunView()
+        view.apply(RunStarted(at=record.created_at))
+        return self._go(project, services, graph, record, view, ask, listener, check)
+
+    def resume(
+        self,
+        run: str,
+        root: str,
+        *,
+        with_current_code: bool = False,
+        listener: Listener | None = None,
+        check: bool = True,
+        **options: Any,
+    ) -> Run:
+        """Finish a run that failed, was stopped or lost its process; what is finished stays finished."""
+        ask = _ask(options)
+        project = self.project(root, ask.profile)
+        summary = find_run(project, run)
+        record = summary.record
+        if summary.state in (RunState.RUNNING, RunState.SUCCEEDED):
+            what = "is still running" if summary.state is RunState.RUNNING else "succeeded; there is nothing to resume"
+            raise UsageError(f"run {record.id} {what}", hint=f"penstock show {record.id}")
+        graph = Graph.from_json(project.store.manifest(record.manifest))
+        services = project.services(graph)
+        manifest = None
+        changed = self._changes(project, graph, record)
+        if changed and not with_current_code:
+            raise CodeChangedError(
+                f"the code of run {record.id} has changed since it was started: {', '.join(changed)}",
+                hint=f"see `penstock why {record.id} STEP`; resume with --with-current-code, or start a new run",
+            )
+        if changed:
+            graph = _with_payloads(_pipeline_of(project, graph).trace(record.parameters))
+            manifest = project.store.put_manifest(graph.to_json())
+            record = msgspec.structs.replace(record, manifest=manifest)
+        view = fold(event for _, event in project.store.events(record.id))
+        resumed = RunResumed(
+            at=project.clock.now_us(),
+            epoch=view.epoch + 1,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            manifest=manifest,
+        )
+        project.store.append(record.id, view.epoch, [resumed])
+        view.apply(resumed)
+        self._forget_lost(view, services)
+        return self._go(project, services, graph, record, view, ask, listener, check)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _create(
+        self, project: Project, services: Services, graph: Graph, parameters: dict[str, str], ask: Ask
+    ) -> tuple[RunRecord, bool]:
+        now = project.clock.now_us()
+        settings = project.settings
+        unknown = [name for name in ask.restart_from if name not in {node.name for node in graph.nodes}]
+        if unknown:
+            raise UsageError(
+                f"pipeline '{graph.pipeline}' has no step '{unknown[0]}'",
+                hint=did_you_mean(unknown[0], [node.name for node in graph.nodes]),
+            )
+        wanted = RunRecord(
+            id=run_id(graph.pipeline, now),
+            pipeline=graph.pipeline,
+            project=os.path.basename(settings.root),
+            manifest="",
+            parameters=parameters,
+            created_at=now,
+            name=ask.name,
+            tags={**graph.tags, **ask.tags},
+            user=_user(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            trigger=ask.trigger,
+            idempotency_key=ask.idempotency_key,
+            seed=settings.seed,
+            code={"git": git_record(Path(settings.root)), "steps": step_codes(services, graph)},
+            environment=environment(),
+            options={
+                "cache": ask.cache,
+                "force": sorted(graph.downstream(*ask.restart_from)) if ask.restart_from else [],
+                "profile": settings.profile,
+            },
+        )
+        stored = project.store.create(wanted, graph.to_json(), now)
+        known = ask.idempotency_key is not None and (stored.created_at, stored.pid) != (now, wanted.pid)
+        return stored, known
+
+    def _go(
+        self,
+        project: Project,
+        services: Services,
+        graph: Graph,
+        record: RunRecord,
+        view: RunView,
+        ask: Ask,
+        listener: Listener | None,
+        check: bool,
+    ) -> Run:
+        workers = ask.workers or project.settings.worker_count
+        command: tuple[str, ...] = ()
+        if ask.one_process_per_step:
+            path = write_manifest(project.settings, graph, project.home / "manifests" / f"{record.id}.json")
+            command = (sys.executable, "-P", "-m", "penstock", "exec-step", "--manifest", str(path), "--run", record.id)
+        options = RunOptions(workers=workers, worker_module=MODULE, step_command=command, echo=ask.echo)
+        if listener is not None:
+            listener.begin(record, graph)
+        scheduler = Scheduler(graph, record, view, project.store, services, options, listener)
+        state = scheduler.run()
+        run = Run(graph, record, view, state, services, scheduler.error)
+        return run.raise_for_state() if check else run
+
+    def _finished(self, project: Project, services: Services, graph: Graph, record: RunRecord) -> Run:
+        summary = find_run(project, record.id)
+        view = fold(event for _, event in project.store.events(record.id))
+        if summary.state is not RunState.SUCCEEDED:
+            raise RunFailedError(
+                f"run {record.id} has this idempotency key already and {summary.state.value}",
+                hint=f"penstock resume {record.id}",
+            )
+        return Run(graph, record, view, summary.state, services, None)
+
+    def _changes(self, project: Project, graph: Graph, record: RunRecord) -> list[str]:
+        """Steps whose code is not what it was, and the pipeline itself where it would be traced otherwise."""
+        before: dict[str, str] = record.code.get("steps", {})
+        now = step_codes(project.services(graph), graph)
+        changed = [target for target, digest in now.items() if before.get(target, digest) != digest]
+        traced = _with_payloads(_pipeline_of(project, graph).trace(record.parameters))
+        if meaning(traced) != meaning(graph):
+            changed.append(f"pipeline {graph.pipeline}")
+        return changed
+
+    def _forget_lost(self, view: RunView, services: Services) -> None:
+        """A finished step whose bytes are gone is not finished."""
+        for key, run in list(view.steps.items()):
+            if not all(services.artifacts.intact(ref) for ref in run.outputs.values()):
+                del view.steps[key]
+
+
+def step_codes(services: Services, graph: Graph) -> dict[str, str]:
+    """Target -> digest of its code fingerprint, for every step of a graph."""
+    found = {target: services.fingerprints.of(target) for target in dict.fromkeys(n.target for n in graph.nodes)}
+    return {target: each.digest for target, each in found.items() if each is not None}
+
+
+def meaning(graph: Graph) -> Graph:
+    """A graph without the line numbers that every edit moves."""
+    strip = msgspec.structs.replace
+    return strip(
+        graph,
+        nodes=tuple(strip(node, where=None) for node in graph.nodes),
+        scopes=tuple(strip(scope, where=None) for scope in graph.scopes),
+    )
+
+
+def find_run(project: Project, name: str) -> RunSummary:
+    """A run by its id, the beginning or end of it, or "last". Raises NotFoundError with near names."""
+    store = project.store
+    if name != "last" and (found := store.find_run(name)) is not None:
+        return found
+    matches = store.match_runs("" if name == "last" else name)
+    if matches and (name == "last" or len(matches) == 1):
+        found = store.find_run(matches[0])
+        assert found is not None
+        return found
+    if matches:
+        raise NotFoundError(
+            f"'{name}' fits {len(matches)} runs: {', '.join(matches[:5])}", hint="give a longer part of the id"
+        )
+    known = store.match_runs("")
+    raise NotFoundError(
+        f"there is no run '{name}' in {project.settings.runs_url}",
+        hint=did_you_mean(name, known) if known else "nothing has been run here yet: penstock run FILE",
+    )
+
+
+def _pipeline_of(project: Project, graph: Graph) -> Pipeline[..., Any]:
+    place, qualname = split_target(graph.target)
+    found = find_qualname(load_module(project.settings.root, place), qualname, place)
+    if not isinstance(found, Pipeline):
+        raise UsageError(f"'{qualname}' in {place} is no longer a pipeline")
+    return found
+
+
+def _with_payloads(traced: TracedPipeline) -> Graph:
+    """The graph, with functions that are in no file travelling inside it."""
+    if not traced.functions:
+        return traced.graph
+    import base64
+
+    import cloudpickle
+
+    def packed(function: Callable[..., Any]) -> str:
+        return base64.b64encode(cloudpickle.dumps(function)).decode()
+
+    payloads = {target: packed(function) for target, function in traced.functions.items()}
+    nodes = tuple(
+        msgspec.structs.replace(node, payload=payloads[node.target]) if node.target in payloads else node
+        for node in traced.graph.nodes
+    )
+    return msgspec.structs.replace(traced.graph, nodes=nodes)
+
+
+def _ask(options: dict[str, Any]) -> Ask:
+    unknown: Sequence[str] = [name for name in options if name not in Ask.__struct_fields__]
+    if unknown:
+        raise UsageError(f"a run has no option '{unknown[0]}'", hint=did_you_mean(unknown[0], Ask.__struct_fields__))
+    return Ask(**options)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

@@ -1,0 +1,32 @@
+"""`python -m penstock.wiring.worker FD`: makes the services that the engine's boot message describes, then serves."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from ..engine.worker import Worker
+from ..engine.wire import Inbox, receive
+from ..graph import Graph
+from .config import Settings
+from .project import Project
+
+MODULE = __name__
+
+
+def main() -> None:
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    inbox = Inbox()
+    first, *rest = receive(connection, inbox)
+    boot = first[1]
+    sys.path[:] = boot["path"]
+    project = Project(Settings(**boot["settings"]))
+    services = project.services(Graph(pipeline="", target=boot["entry"]))
+    worker = Worker(connection, inbox, services)
+    for message in rest:  # a task that came in the same piece as the boot message
+        worker.put(message)
+    worker.serve()
+
+
+if __name__ == "__main__":
+    main()
