@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.errors import DefinitionError, UsageError, did_you_mean
 
-_MARKERS = ("penstock.toml", "pyproject.toml", ".git")
+MARKERS = ("penstock.toml", "pyproject.toml", ".git")
 _OUTSIDE = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -21,7 +21,7 @@ def project_root(file: str) -> str:
     folder = os.path.dirname(os.path.realpath(file))
     probe = folder
     while True:
-        if any(os.path.exists(os.path.join(probe, marker)) for marker in _MARKERS):
+        if any(os.path.exists(os.path.join(probe, marker)) for marker in MARKERS):
             return probe
         parent = os.path.dirname(probe)
         if parent == probe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import GenericAlias
@@ -33,6 +33,7 @@ class StepCall(msgspec.Struct, frozen=True):
     name: str
     explicit: bool = False  # the user chose the name for this call
     after: tuple[Any, ...] = ()
+    target: str | None = None  # where the step is found again, when its function is defined elsewhere
 
 
 class Recorder:
@@ -46,6 +47,8 @@ class Recorder:
         self.problems: list[PenstockError] = []
         self.functions: dict[str, Callable[..., Any]] = {}  # notebook steps by target: they travel by value
         self._owners: dict[str, Callable[..., Any]] = {}  # base name -> the function that has it
+        self._nests: set[str] = set()  # nested pipelines and scopes by name
+        self._numbers: dict[str, int] = {}  # the last number given to a name that was taken
         self._prefix = ""
         self._scope: str | None = None
         self._guards: list[Guard] = []
@@ -81,7 +84,9 @@ class Recorder:
     @contextmanager
     def nested(self, name: str) -> Iterator[None]:
         """Names recorded inside get the prefix `name/`."""
-        outer, self._prefix = self._prefix, f"{self._free(self._prefix + name, 'pipelines')}/"
+        inside = self._free(self._prefix + name, self._nests)
+        self._nests.add(inside)
+        outer, self._prefix = self._prefix, f"{inside}/"
         try:
             yield
         finally:
@@ -269,6 +274,8 @@ class Recorder:
         return name, elements
 
     def _target(self, call: StepCall) -> str:
+        if call.target is not None:
+            return call.target
         target = target_of(call.fn, self.root)
         if is_notebook(target):
             self.functions[target] = call.fn
@@ -291,14 +298,14 @@ class Recorder:
                 where,
                 hint='rename one function, or call it as step.named("…")(…)',
             )
-        return self._free(name, "steps")
+        return self._free(name, self.nodes)
 
-    def _free(self, name: str, among: str) -> str:
-        taken: Any = self.nodes if among == "steps" else {node.rpartition("/")[0] for node in self.nodes}
-        candidate, count = name, 1
-        while candidate in taken or (among == "pipelines" and candidate in self.scopes):
-            count += 1
-            candidate = f"{name}_{count}"
+    def _free(self, name: str, taken: Container[str]) -> str:
+        """`name`, or `name_2`, `name_3`, … where it is taken."""
+        candidate = name
+        while candidate in taken:
+            self._numbers[name] = self._numbers.get(name, 1) + 1
+            candidate = f"{name}_{self._numbers[name]}"
         return candidate
 
     def _nodes_behind(self, values: Sequence[Any], where: Location | None) -> tuple[str, ...]:

@@ -20,17 +20,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_PLAIN = StepOptions()
+
+
 class Step(Generic[P, R]):
-    """A function that can be a step. Calling it outside a pipeline calls the function."""
+    """A function that can be a step. Calling it outside a pipeline calls the function.
+
+    `target` says where it is found again when that is not where its function is defined.
+    """
 
     fn: Callable[P, R]
 
-    def __init__(self, fn: Callable[P, R], options: StepOptions = StepOptions(), name: str | None = None) -> None:
+    def __init__(
+        self, fn: Callable[P, R], options: StepOptions = _PLAIN, name: str | None = None, target: str | None = None
+    ) -> None:
         self.fn = fn
         self.options = options
         self._name = name or fn.__name__
         self._explicit = False
         self._after: tuple[Any, ...] = ()
+        self._target = target
         self._signature: Signature | None = None
         functools.update_wrapper(self, fn)
 
@@ -71,7 +80,7 @@ class Step(Generic[P, R]):
         return copy
 
     def _call(self) -> StepCall:
-        return StepCall(self.fn, self.signature, self.options, self._name, self._explicit, self._after)
+        return StepCall(self.fn, self.signature, self.options, self._name, self._explicit, self._after, self._target)
 
     def __repr__(self) -> str:
         return f"<step {self._name} ({self.signature.where})>"

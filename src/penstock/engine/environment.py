@@ -208,7 +208,6 @@ def _end_of(pid: int) -> int:
         return 1  # somebody else in this process waits for all children
 
 
-# All but the index line: object names say nothing that the content does not.
 _HEADER_LINES = ("--- ", "+++ ", "new file", "deleted file", "old mode", "new mode", "Binary files")
 _FILE_HEADER = re.compile(r"^(diff --git |--- |\+\+\+ )(.*)$")
 
@@ -221,13 +220,17 @@ def _diff_sections(status: str) -> list[str]:
     # Git puts these lines between what is staged and what is not; no line of a difference starts with a capital C.
     difference = re.sub(r"^-{50}\nChanges not staged for commit:\n", "", status[start.start() :], flags=re.MULTILINE)
     sections: list[list[str]] = []
-    in_header = True
+    in_header, names = True, ""
     for line in difference.split("\n"):
         if line.startswith("diff --git "):
             in_header = True
             sections.append([_plain_prefixes(line)])
         elif in_header and not line.startswith("@@ "):
-            if line.startswith(_HEADER_LINES):
+            if line.startswith("index "):
+                names = line
+            elif line.startswith(_HEADER_LINES):
+                # The names of the objects say nothing that the content does not, where it is shown.
+                sections[-1] += [names] if line.startswith("Binary files") else []
                 sections[-1].append(_plain_prefixes(line))
         elif line.startswith(("+", "-", " ", "@", "\\")):  # the status ends with a sentence, which is none of these
             in_header = False
@@ -237,6 +240,8 @@ def _diff_sections(status: str) -> list[str]:
 
 def _plain_prefixes(line: str) -> str:
     """`c/x i/x` and `i/x w/x` as the usual `a/x b/x`."""
+    if line.startswith("Binary files "):
+        return "Binary files differ"
     if not _FILE_HEADER.match(line):
         return line
     line = re.sub(r"^(diff --git |--- )([\"]?)[ciw]/", r"\1\2a/", line)

@@ -131,16 +131,19 @@ class Execution:
         return [(name, getattr(result, name), annotation) for name, annotation in loaded.outputs.items()]
 
     def _checked(self, value: Any, annotation: Any, name: str) -> Any:
-        boundary = self._services.boundary(annotation)
-        if boundary is None or value is None:
+        """The value as the checks of its annotation let it pass; bad rows become an artifact of their own."""
+        if value is None:
             return value
         where = f"'{name}' of step '{self._task.step}'"
-        checked = boundary.check(value, annotation, where=where, policy=self._task.quarantine)
-        if checked.quarantined is not None and checked.bad_rows:
-            self._extra[f"{name}.quarantine"] = self._services.artifacts.save(checked.quarantined)
-            self._context.metric(f"{name}.bad_rows", checked.bad_rows)
-            self._context.note = checked.summary or self._context.note
-        return checked.value
+        for at, check in enumerate(self._services.boundary(annotation)):
+            checked = check.check(value, annotation, where=where, policy=self._task.quarantine)
+            value = checked.value
+            if checked.quarantined is not None and checked.bad_rows:
+                suffix = f".{at + 1}" if at else ""
+                self._extra[f"{name}.quarantine{suffix}"] = self._services.artifacts.save(checked.quarantined)
+                self._context.metric(f"{name}.bad_rows{suffix}", checked.bad_rows)
+                self._context.note = checked.summary or self._context.note
+        return value
 
     def _decode(self, argument: TaskArgument, annotation: Any) -> Any:
         match argument:

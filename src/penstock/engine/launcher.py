@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from ..core.clock import Clock
+from ..core.errors import PenstockError
 from ..core.ids import slug
 from ..graph import Graph, Node
 from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
@@ -36,6 +37,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     task: StepTask
     started: AttemptStarted
+    shared_key: str | None = None  # others may wait for this computation: take its lease first
 
 
 Decision = Prepared | StepCached | StepSkipped | StepBlocked | AttemptFailed | NotReady
@@ -75,7 +77,8 @@ class Launcher:
         parts = self.key_parts(node)
         key = cache_key(parts, arguments) if parts is not None else None
         inputs = {argument: flat_digests(each) for argument, each in arguments.items()}
-        if key is not None and self._use_cache and name not in self._forced:
+        shared = key is not None and self._use_cache and name not in self._forced
+        if key is not None and shared:
             hit = self.find_hit(key)
             if hit is not None:
                 return StepCached(
@@ -135,7 +138,7 @@ class Launcher:
             waived=_waived(node),
             engine_attempt=engine_attempt,
         )
-        return Prepared(task, started)
+        return Prepared(task, started, key if shared else None)
 
     def key_parts(self, node: Node) -> dict[str, str] | None:
         """What the cache key is made of besides inputs; None for a step that must not be cached."""
@@ -172,7 +175,10 @@ class Launcher:
     def still_holds(self, seen: Observation) -> bool:
         """Whether the outside is as it was; what cannot be looked at again counts as changed."""
         observer = self._services.observer(seen.kind)
-        return observer is not None and observer.version(seen.name) == seen.version
+        try:
+            return observer is not None and observer.version(seen.name) == seen.version
+        except PenstockError:
+            return False  # it cannot be reached: the step itself will say so, with its own retries
 
     # -- recording -----------------------------------------------------------------------------------------------
 

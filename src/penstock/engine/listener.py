@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
 from ..graph import Graph
@@ -18,11 +19,16 @@ class Listener(Protocol):
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None: ...
 
-    def text(self, step: str, index: str, text: str) -> None: ...
+    def text(self, step: str, index: str, text: str) -> None:
+        """What a step printed, in chunks, where it has not been shown already."""
+        ...
 
 
 class Silent:
-    """Nobody."""
+    """Nobody; but what a step prints in a process of its own is still shown, where `echo` asks for it."""
+
+    def __init__(self, echo: bool = False) -> None:
+        self._echo = echo
 
     def begin(self, record: RunRecord, graph: Graph) -> None:
         return
@@ -34,4 +40,5 @@ class Silent:
         return
 
     def text(self, step: str, index: str, text: str) -> None:
-        return
+        if self._echo:
+            sys.stdout.write(text)

@@ -7,8 +7,8 @@ import selectors
 import signal
 from typing import Any
 
-from ..ports.events import AttemptFailed, StepCancelled, StepEvent
-from ..ports.records import Failure, FailureClass, StepRun
+from ..ports.events import AttemptFailed, AttemptStarted, StepEvent
+from ..ports.records import Failure, FailureClass, StepRun, StepState
 from .frontier import Item
 
 
@@ -61,10 +61,13 @@ class StepProcesses:
             self.reap(item)
 
 
-def lost_process(run: StepRun, code: int, at: int) -> StepEvent:
+def lost_process(run: StepRun, code: int, at: int) -> list[StepEvent]:
     """What to record of an instance whose process ended without recording an end."""
-    if not run.attempts:
-        return StepCancelled(at=at, step=run.step, index=run.index, because=f"exec-step ended with code {code}")
     what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     failure = Failure(FailureClass.KILLED, f"the process of '{run.step}' {what}")
-    return AttemptFailed(at=at, step=run.step, index=run.index, attempt=run.attempts, failure=failure)
+    owned = run.state is StepState.RUNNING
+    attempt = run.attempts if owned else run.attempts + 1
+    failed = AttemptFailed(at=at, step=run.step, index=run.index, attempt=attempt, failure=failure)
+    if owned:
+        return [failed]
+    return [AttemptStarted(at=at, step=run.step, index=run.index, attempt=attempt), failed]

@@ -76,7 +76,7 @@ class Scheduler:
         self._store = store
         self._services = services
         self._options = options
-        self._listener = listener or Silent()
+        self._listener = listener or Silent(options.echo)
         self._nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
         self._frontier = Frontier(graph)
         self._launcher = Launcher(graph, record, view, store, services)
@@ -180,7 +180,7 @@ class Scheduler:
                 self._frontier.finished(item.name, item.index)
 
     def _queue_attempt(self, prepared: Prepared, item: Item) -> None:
-        key = prepared.started.key
+        key = prepared.shared_key
         if key is not None:
             if key in self._keys:  # another instance here computes the same: take its result when it is there
                 self._later(item, 0.0)
@@ -219,7 +219,11 @@ class Scheduler:
         self._flush()
         task = prepared.task
         execution = Execution(
-            task, self._services, text=self._text_writer(task), progress=self._progress(task), portable=False
+            task,
+            self._services,
+            text=self._text_writer(task, shown=self._options.echo),
+            progress=self._progress(task),
+            portable=False,
         )
         ownership.inline = True
         try:
@@ -270,7 +274,11 @@ class Scheduler:
 
     def _start_thread(self, task: StepTask) -> None:
         execution = Execution(
-            task, self._services, text=self._text_writer(task), progress=self._progress(task), portable=False
+            task,
+            self._services,
+            text=self._text_writer(task, shown=self._options.echo),
+            progress=self._progress(task),
+            portable=False,
         )
         self._threads.start(task, execution, is_async=self._is_async(task))
 
@@ -306,7 +314,8 @@ class Scheduler:
         run = self._view.step(item.name, item.index)
         now = self._services.clock.now_us()
         if not run.state.done and run.retry_at is None:
-            self._record_event(lost_process(run, code, now))
+            for event in lost_process(run, code, now):
+                self._record_event(event)
         elif run.retry_at is not None:
             self._later(item, (run.retry_at - now) / 1e6)
             return
@@ -344,17 +353,15 @@ class Scheduler:
 
     def _ended(self, task: StepTask, outcome: StepOutcome) -> None:
         prepared = self._running.pop((task.step, task.index))
-        key = prepared.started.key
-        if key is not None:
+        if (key := prepared.shared_key) is not None:
             self._keys.pop(key, None)
+            self._released.append(key)
         event = self._launcher.concluded(prepared, outcome)
         if isinstance(event, AttemptFailed) and self._ownership is not None and self._ownership.stopping:
             event = msgspec.structs.replace(event, retry_at=None)
         self._record_event(event)
         if isinstance(event, AttemptFailed):
             self._abort = self._abort or (self._graph.fail_fast and event.retry_at is None)
-            if key is not None:
-                self._released.append(key)
         if isinstance(event, AttemptFailed) and event.retry_at is not None:
             self._later(Item(task.step, task.index), (event.retry_at - event.at) / 1e6)
         else:
@@ -375,10 +382,11 @@ class Scheduler:
         while self._released:
             self._store.unlease(self._released.pop(), self._record.id)
 
-    def _text_writer(self, task: StepTask) -> Callable[[str], None]:
+    def _text_writer(self, task: StepTask, *, shown: bool = False) -> Callable[[str], None]:
         def write(text: str) -> None:
             self._store.write_text(task.run_id, task.step, task.index, task.attempt, text)
-            self._listener.text(task.step, task.index, text)
+            if not shown:  # what a step prints in this process has gone to the real stream already
+                self._listener.text(task.step, task.index, text)
 
         return write
 

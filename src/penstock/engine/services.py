@@ -47,13 +47,13 @@ class Services:
         self.checkpoints = checkpoints
         self.boot = dict(boot or {})  # how another process makes these services again
 
-    def boundary(self, annotation: Any) -> BoundaryCheck | None:
-        """The check that an annotation asks for. Plain types are told apart without importing any library."""
-        if isinstance(annotation, type) and annotation.__module__ == "builtins":
-            return None
+    def boundary(self, annotation: Any) -> Sequence[BoundaryCheck]:
+        """The checks that an annotation asks for. Plain types are told apart without importing any library."""
+        if annotation is Any or getattr(annotation, "__module__", "") in ("builtins", "types"):
+            return ()
         if callable(self._boundaries):
             self._boundaries = self._boundaries()
-        return next((check for check in self._boundaries if check.handles(annotation)), None)
+        return [check for check in self._boundaries if check.handles(annotation)]
 
 
 def _no_secrets(name: str) -> str:

@@ -91,4 +91,4 @@ def _outcome(prepared: Prepared, store: Store, services: Services, worker_module
         if ended:
             for _ in workers.stop(patience_s=0):
                 pass
-            return ended[0][1]
+            return ended[-1][1]

@@ -72,7 +72,8 @@ class Project:
             ) from error
 
     def services(self, graph: Graph, functions: dict[str, Callable[..., Any]] | None = None) -> Services:
-        """What the launcher needs to run steps of this graph."""
+        """What the launcher needs to run steps of this graph, with the code as it is now."""
+        self.fingerprints.refresh()
         return Services(
             artifacts=self.artifacts,
             loader=FileLoader(self.settings.root, graph.target, functions=functions, unpack=_unpack),
@@ -95,7 +96,7 @@ class Project:
             if kind in ("file", "url", "sql"):
                 from ..data import observers
 
-                self._observers.update(observers())
+                self._observers.update(observers(self.home / "digests"))
             elif kind in ("model", "model-version"):
                 from ..tracking import observers as model_observers
 
@@ -141,7 +142,9 @@ class _StepFingerprints:
             source = inspect.getsource(function)
         except (OSError, TypeError):
             return None
-        return self._fingerprints.of_source(target, source, getattr(function, "__globals__", {}))
+        code, closure = function.__code__, function.__closure__ or ()
+        enclosed = {name: cell.cell_contents for name, cell in zip(code.co_freevars, closure, strict=True)}
+        return self._fingerprints.of_source(target, source, function.__globals__ | enclosed)
 
 
 def _boundaries() -> list[BoundaryCheck]:

@@ -80,7 +80,7 @@ class Run:
         if error is None or isinstance(error, KeyboardInterrupt):
             text = f"step '{name}' {failed.state.value}: {failed.failure.name}: {failed.failure.message}"
             error = RunFailedError(text, hint=failed.failure.hint or f"penstock show {self.id}")
-        if error.__traceback__ is None and failed.failure.traceback:
+        if error.__traceback__ is None and failed.failure.traceback and not isinstance(error, PenstockError):
             error.add_note("from the worker process:\n" + failed.failure.traceback.rstrip())
         if not isinstance(error, PenstockError):
             error.add_note(note)

@@ -1,0 +1,57 @@
+"""What is known of one source file: its top-level statements, what each binds, changes and mentions."""
+
+from __future__ import annotations
+
+import msgspec
+
+VERSION = 2  # of the analysis: raised whenever the same bytes would give other facts
+
+
+class Import(msgspec.Struct, frozen=True, array_like=True):
+    """One name that an import binds. `attr` None: the name stands for the module itself."""
+
+    module: str
+    level: int = 0
+    attr: str | None = None
+    line: int = 0
+
+
+class Mention(msgspec.Struct, frozen=True, array_like=True):
+    """A use of a name from outside the statement: `helpers.clean` is ("helpers", "clean").
+
+    `via` is set when the first name was imported inside a function; `dynamic` when it is read by getattr with a name
+    that is not written in the source.
+    """
+
+    chain: tuple[str, ...]
+    line: int
+    via: Import | None = None
+    dynamic: bool = False
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """One top-level statement. Lines count from 1, the last one included; the digest is of its meaning."""
+
+    label: str
+    digest: str
+    first_line: int
+    last_line: int
+    mentions: tuple[Mention, ...] = ()
+    fills: tuple[str, ...] = ()  # names of the module that its functions change when they are called
+
+
+class ModuleFacts(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that fingerprints need of a file, so that a known file is not parsed again."""
+
+    blocks: tuple[Block, ...]
+    names: dict[str, tuple[int, ...]]  # name -> statements that bind, rebind or change it, in order
+    imports: dict[str, tuple[Import, ...]]
+    stars: tuple[Import, ...] = ()
+    exports: tuple[str, ...] | None = None  # a literal __all__
+    filled_by: dict[str, tuple[int, ...]] = {}  # name -> statements that fill it through a function, while importing
+    decorated_by: dict[str, tuple[int, ...]] = {}  # name -> definitions decorated with an attribute of it
+    changes: dict[str, tuple[int, ...]] = {}  # like `names`, for names that only `import *` can have bound
+    problem: str | None = None  # why the file could not be parsed
+
+    def has(self, name: str) -> bool:
+        return name in self.names or name in self.imports or name in self.filled_by

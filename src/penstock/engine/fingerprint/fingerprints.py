@@ -1,0 +1,79 @@
+"""The fingerprints of one project, as its files are now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...core.canonical import digest_json
+from ...core.errors import NotFoundError
+from ...ports.records import Fingerprint
+from ..environment import package_versions
+from .closure import Closure
+from .distributions import Distributions
+from .memo import Memo
+from .project import Project, SourceFile
+
+
+class Fingerprints:
+    """Digests of what steps mean. One object per run: each file is read once, so that a run sees one state of the code.
+
+    `root` is the folder that targets are relative to and outside which code counts by package version. `cache_dir`
+    keeps analyses between processes; None keeps none.
+    """
+
+    def __init__(self, root: Path, cache_dir: Path | None = None) -> None:
+        self._root = os.path.realpath(root)
+        self._memo = Memo(cache_dir)
+        self._distributions = Distributions(self._memo)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forget what the files held; unchanged ones are not parsed again."""
+        self._project = Project(self._root, self._memo)
+        self._known: dict[str, Fingerprint] = {}
+
+    def of(self, target: str, *, function: Callable[..., Any] | None = None) -> Fingerprint:
+        """The fingerprint of "relative/file.py:qualname", or of a ready-made step "penstock.module:qualname".
+
+        `function` helps where the file is outside the root. Raises NotFoundError where there is no such file.
+        """
+        found = self._known.get(target)
+        if found is None:
+            found = self._known[target] = self._of(target, function)
+        return found
+
+    def of_source(self, name: str, source_text: str | None, globals: Mapping[str, Any]) -> Fingerprint | None:
+        """The fingerprint of a function without a file, from its source and the names it finds around it.
+
+        None where some source that it reaches is not known: such a step is not cached.
+        """
+        if not source_text:
+            return None
+        from .live import closure_of_source  # brings the parser, which a warm run of files does not need
+
+        return closure_of_source(self._project, self._distributions, name, source_text, globals)
+
+    def _of(self, target: str, function: Callable[..., Any] | None) -> Fingerprint:
+        place, _, qualname = target.rpartition(":")
+        if not place.endswith(".py"):
+            return _ready_made(target, place)
+        file = self._project.file(os.path.normpath(os.path.join(self._root, place))) or self._file_of(function)
+        if file is None:
+            raise NotFoundError(
+                f"the code of step '{target}' cannot be read: there is no file {place} under {self._root}",
+                hint="run from the project's folder, or move the file back",
+            )
+        return Closure(self._project, self._distributions, file).of(qualname.partition(".")[0])
+
+    def _file_of(self, function: Callable[..., Any] | None) -> SourceFile | None:
+        code = getattr(function, "__code__", None)
+        return None if code is None else self._project.file(os.path.abspath(code.co_filename))
+
+
+def _ready_made(target: str, module: str) -> Fingerprint:
+    package = module.partition(".")[0]
+    packages = {package: package_versions().get(package, "unknown")}
+    return Fingerprint(digest=digest_json([target, packages]), packages=packages)

@@ -1,0 +1,176 @@
+"""Blobs in a local directory: `objects/ab/cdef…`, read-only, each written beside its place and renamed into it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...core.canonical import digest_file
+from ...core.clock import Clock
+from ...core.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError
+
+Stamp = tuple[str, int, int, int]
+
+
+class LocalBlobs:
+    """A directory of blobs. Several processes may share it: a name is only ever given to complete bytes."""
+
+    def __init__(self, root: Path, *, cache: Path, full: bool, clock: Clock) -> None:
+        self.url = str(root)
+        self.cache = cache
+        self._objects = root / "objects"
+        self._staging = root / "staging"
+        self._full = full
+        self._clock = clock
+        self._verified: set[Stamp] = set()  # what this process has digested and nobody has touched since
+
+    def put_file(self, path: Path) -> tuple[str, int]:
+        with self._writing():
+            flush(path)
+            digest, size = digest_file(str(path))
+            place = self._place(digest)
+            if self._keep_present(digest, size, place):
+                path.unlink()
+                return digest, size
+            os.makedirs(place.parent, exist_ok=True)
+            os.chmod(path, 0o444)
+            os.rename(path, place)  # over an altered blob of the same name too: this heals it
+            if self._full:
+                flush_folder(place.parent)
+                flush_folder(self._objects)
+            self._verified.add(stamp(digest, place.stat()))
+        return digest, size
+
+    def open_local(self, digest: str, size_bytes: int) -> Path:
+        place = self._place(digest)
+        try:
+            now = place.stat()
+        except FileNotFoundError:
+            raise missing(digest, str(place)) from None
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the artifact store at {self.url} cannot be read: {error}",
+                hint="check that the folder is mounted and yours to read",
+            ) from error
+        if stamp(digest, now) not in self._verified:
+            check(digest, size_bytes, place, str(place))
+            self._verified.add(stamp(digest, now))
+        return place
+
+    def size(self, digest: str) -> int | None:
+        try:
+            return self._place(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def list(self) -> Iterator[tuple[str, int, float]]:
+        now = self._clock.now_us() / 1_000_000
+        if not self._objects.is_dir():
+            return
+        for shard in sorted(self._objects.iterdir()):
+            for place in sorted(shard.iterdir()):
+                try:
+                    found = place.stat()
+                except FileNotFoundError:  # collected by somebody else meanwhile
+                    continue
+                yield shard.name + place.name, found.st_size, now - found.st_mtime
+
+    def delete(self, digest: str) -> None:
+        self._place(digest).unlink(missing_ok=True)
+
+    def staging(self) -> Path:
+        with self._writing():
+            return fresh_folder(self._staging)
+
+    def sweep(self, older_than_s: float) -> int:
+        return sweep_folder(self._staging, older_than_s, self._clock)
+
+    def _place(self, digest: str) -> Path:
+        return self._objects / digest[:2] / digest[2:]
+
+    def _keep_present(self, digest: str, size: int, place: Path) -> bool:
+        """Whether the same bytes are there already; then their age starts again, so that `gc` leaves them alone."""
+        try:
+            self.open_local(digest, size)
+            os.utime(place)
+        except (ArtifactMissingError, ArtifactCorruptError, PermissionError, FileNotFoundError):
+            return False
+        self._verified.add(stamp(digest, place.stat()))
+        return True
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the artifact store at {self.url} cannot be written: {error}",
+                hint="check free space and permissions there, or set `artifacts` in the profile to another place",
+            ) from error
+
+
+def missing(digest: str, where: str) -> ArtifactMissingError:
+    return ArtifactMissingError(
+        f"blob {digest[:12]} is gone from {where}",
+        hint="run the pipeline again: the step that made it runs once more and stores it",
+    )
+
+
+def check(digest: str, size_bytes: int, path: Path, where: str) -> None:
+    """Digest the bytes of a file and compare. Raises ArtifactCorruptError."""
+    found, size = digest_file(str(path))
+    if found == digest and size == size_bytes:
+        return
+    was = f"it has {size} bytes instead of {size_bytes}" if size != size_bytes else f"its bytes digest to {found[:12]}"
+    raise ArtifactCorruptError(
+        f"blob {digest[:12]} at {where} is not what was stored: {was}",
+        hint="delete it and run the pipeline again: the step that made it runs once more",
+    )
+
+
+def stamp(digest: str, found: os.stat_result) -> Stamp:
+    return digest, found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def flush_folder(path: Path) -> None:
+    if os.name == "posix":
+        flush(path)
+
+
+def fresh_folder(parent: Path) -> Path:
+    os.makedirs(parent, exist_ok=True)
+    while True:
+        folder = parent / f"{os.getpid()}-{time.time_ns():x}-{os.urandom(3).hex()}"
+        try:
+            folder.mkdir(0o700)
+        except FileExistsError:
+            continue
+        return folder
+
+
+def sweep_folder(parent: Path, older_than_s: float, clock: Clock) -> int:
+    """Remove what crashed writers left in a staging folder; says how many."""
+    import shutil
+
+    removed = 0
+    now = clock.now_us() / 1_000_000
+    for left in sorted(parent.iterdir()) if parent.is_dir() else []:
+        try:
+            old = now - left.stat().st_mtime > older_than_s
+        except FileNotFoundError:
+            continue
+        if old:
+            shutil.rmtree(left, ignore_errors=True)
+            removed += 1
+    return removed

@@ -1,0 +1,71 @@
+"""One Arrow table as an uncompressed IPC file whose bytes depend on the value alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .family import library
+
+_SHOWN_ROWS, _SHOWN_CHARACTERS = 5, 40
+
+
+def arrow(why: str, extra: str) -> Any:
+    return library("pyarrow", extra=extra, why=why)
+
+
+def write_table(table: Any, to: Path) -> None:
+    """One record batch, no compression, metadata in a fixed order: equal tables give equal files.
+
+    Chunks are joined and what lies under nulls is rewritten, for both depend on how a table was made.
+    """
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    columns = [_canonical_column(column) for column in table.columns]
+    metadata = table.schema.metadata
+    schema = table.schema.with_metadata({key: metadata[key] for key in sorted(metadata)} if metadata else None)
+    table = pa.Table.from_arrays(columns, schema=schema) if columns else table.replace_schema_metadata(schema.metadata)
+    options = ipc.IpcWriteOptions(compression=None, use_threads=False)
+    with ipc.new_file(str(to), schema, options=options) as writer:
+        writer.write_table(table)
+
+
+def read_table(source: Path) -> Any:
+    """The table, memory-mapped: its columns are read from disk when they are used."""
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    return ipc.open_file(pa.memory_map(str(source), "r")).read_all()
+
+
+def table_meta(kind: str, table: Any, rows: int) -> dict[str, Any]:
+    """Columns with their types and the first rows as text."""
+    shown = table.slice(0, _SHOWN_ROWS).to_pylist() if len(set(table.column_names)) == table.num_columns else []
+    return {
+        "type": kind,
+        "rows": rows,
+        "columns": [[field.name, str(field.type)] for field in table.schema],
+        "preview": [[str(cell)[:_SHOWN_CHARACTERS] for cell in row.values()] for row in shown],
+    }
+
+
+def _canonical_column(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # A fresh gather writes zeros under nulls and starts every bitmap at bit 0.
+    if column.null_count or column.num_chunks > 1 or any(chunk.offset for chunk in column.chunks):
+        try:
+            column = pc.take(column, pa.array(range(0), pa.int64()) if not len(column) else _every(len(column)))
+        except pa.ArrowNotImplementedError:
+            pass
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.ChunkedArray) else pa.chunked_array([joined], type=column.type)
+
+
+def _every(count: int) -> Any:
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.array(np.arange(count))
