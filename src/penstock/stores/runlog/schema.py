@@ -1,0 +1,63 @@
+"""The one migration path. Expand and contract:
+
+A migration only adds (tables, columns with a default), so that the penstock before it may go on writing: it keeps
+`-- min_writer:` where it was. What is no longer used is removed in a later release, by a migration that raises
+`min_writer` to the first version that does without it. A store says (version, min_writer); a penstock that knows
+migrations up to N may write it if min_writer <= N, brings it to N where it is older, leaves it as it is where it is
+newer, and refuses it, before anything is written, where min_writer > N.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ...core.errors import StoreTooNewError
+from .database import SQL_FOLDER, Database
+
+VERSION = 1  # the newest migration in sql/
+
+
+def prepare(database: Database, at: int) -> None:
+    """Check the store's version, and migrate it if it is older. Safe when several processes do so at once."""
+    found = database.found_version()
+    if found is None:
+        database.prepare_fresh()
+    if found is None or _older(database, found):
+        migrate(database, at)
+    database.ready()
+
+
+def _older(database: Database, found: tuple[int, int]) -> bool:
+    version, min_writer = found
+    if min_writer > VERSION:
+        raise StoreTooNewError(
+            f"{database.name} was written by a newer penstock: its schema is {version} and takes writers from "
+            f"{min_writer}; this one knows up to {VERSION}",
+            hint="upgrade penstock (pip install -U penstock), or use another store",
+        )
+    return version < VERSION
+
+
+def migrate(database: Database, at: int) -> None:
+    """Apply, in one transaction under a lock, what the store does not have yet."""
+    with database.transaction():
+        database.lock_schema()
+        found = database.found_version()  # again: another process may have been faster
+        if found is not None:
+            _older(database, found)
+        for version, text in _migrations():
+            if found is None or version > found[0]:
+                database.script(text)
+                database.run("insert_schema", (version, _min_writer(text), at))
+
+
+def _migrations() -> list[tuple[int, str]]:
+    result = []
+    for file in sorted(name for name in os.listdir(SQL_FOLDER) if name[0].isdigit()):
+        with open(os.path.join(SQL_FOLDER, file), encoding="utf-8") as opened:
+            result.append((int(file.partition("_")[0]), opened.read()))
+    return result
+
+
+def _min_writer(text: str) -> int:
+    return int(text.partition("-- min_writer:")[2].partition("\n")[0])
