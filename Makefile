@@ -1,21 +1,54 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/.ready: requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "penstock needs Python 3.11 or newer; set PYTHON=…")'
+# Two sizes of one environment: what the demo needs, and on top of that what tests and checks need.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("penstock needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/demo.txt
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(VENV)/.ready ## make the environment
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
+	$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.demo ## raw data to a live model on this machine; sets everything up
+	@cd examples/tumours && rm -rf .penstock && ../../$(BIN)/python demo.py
+
+setup: $(VENV)/.dev ## make the environment for tests and checks
+
+test: $(VENV)/.dev ## every test; sets everything up
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## style
+	$(BIN)/ruff check src tests bench examples
+	$(BIN)/ruff format --check src tests bench examples
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev ## the rules between rooms
+	$(BIN)/lint-imports
+
+check: lint types layers test ## what CI runs
+
+bench: $(VENV)/.dev ## measure; writes docs/performance.md
+	$(BIN)/python -m bench
 
 requirements: ## pin every dependency again, with hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" --all-extras --group lint --group test requirements/build.in pyproject.toml -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" --extra ml -c requirements/dev.txt requirements/build.in pyproject.toml -o requirements/demo.txt
 
-.PHONY: help setup requirements
+clean: ## remove the environment and what runs left in the examples
+	rm -rf $(VENV) examples/*/.penstock examples/*/data
+
+.PHONY: help demo setup test lint types layers check bench requirements clean

@@ -95,7 +95,7 @@ def pick(models: list[Pipeline], validation: pd.DataFrame) -> Pipeline:
 
 
 @pipeline(tags={"team": "oncology"})
-def tumour(source: str = "data/measurements.csv", strengths: list[float] = [0.01, 0.1, 1.0], seed: int = 7) -> None:
+def tumour(source: str = "data/measurements.csv", strengths: list[float] = [0.001, 0.01, 0.1], seed: int = 1) -> None:
     rows = features(validate(ingest(source)))
     train, validation, test = split(rows, seed)
     models = fit.partial(train).map(strength=strengths)

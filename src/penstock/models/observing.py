@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..ports.models import ModelRegistry
 from ..ports.observers import Observer
-from .reference import parse_model_reference
-from .steps import NO_VERSION
+from .reference import NO_VERSION, parse_model_reference
 
 
 class AliasObserver:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from ..core.errors import NotFoundError, RegistryError, did_you_mean
 
 _NAME = re.compile(r"[\w.-]+")
+NO_VERSION = "none"  # the observed version of an alias that points nowhere
+
 _ALIAS = re.compile(r"[A-Za-z0-9_-]+")
 
 

@@ -15,9 +15,7 @@ from ..core.errors import PenstockError, RegistryError
 from ..ports.context import Context, context
 from ..ports.models import ModelCard, ModelRegistry, ModelVersion, Scorer
 from .gate import Opponent, Verdict, check_metrics, judge
-from .reference import ModelReference, check_alias, parse_model_reference
-
-NO_VERSION = "none"  # the observed version of an alias that points nowhere
+from .reference import NO_VERSION, ModelReference, check_alias, parse_model_reference
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,7 @@ def register(
 
 def _model_digest(surroundings: Context) -> str:
     """The stored model's digest as the launcher knows it; where none is known, this step of this run."""
-    digests: dict[str, list[str]] = getattr(surroundings, "input_digests", {})
-    if known := digests.get("model"):
+    if known := surroundings.input_digests.get("model"):
         return known[0] if len(known) == 1 else digest_json(known)
     return digest_json(["unstored", surroundings.run_id, surroundings.step, surroundings.index])
 
@@ -131,7 +128,7 @@ def _card(
     tags: dict[str, str] | None,
 ) -> ModelCard:
     metrics = dict(evidence.candidate) if evidence else {}
-    lineage = {name: ",".join(known) for name, known in getattr(surroundings, "input_digests", {}).items() if known}
+    lineage = {name: ",".join(known) for name, known in surroundings.input_digests.items() if known}
     if evidence:
         metrics |= {f"champion_{name}": value for name, value in (evidence.champion or {}).items()}
     verdict = {"penstock.gate": "passed" if evidence.passed else "refused"} if evidence else {}
