@@ -60,6 +60,7 @@ class Execution:
             attempt=task.attempt,
             seed=task.seed,
             logical_time=instant(task.logical_time) if task.logical_time is not None else None,
+            parameters=task.parameters,
             checkpoint_dir=_path(task.checkpoint_dir),
             services=services.service,
             on_progress=progress,

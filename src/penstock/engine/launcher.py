@@ -121,6 +121,7 @@ class Launcher:
             timeout_s=node.options.timeout_s,
             limits=node.options.limits,
             quarantine=node.options.quarantine,
+            parameters=self._record.parameters if node.options.effect else {},
             checkpoint_dir=self._checkpoint(name, index),
             logical_time=self._record.logical_time,
             seed=self._record.seed,

@@ -73,6 +73,7 @@ class StepTask(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_s: float | None = None
     limits: LimitPolicy | None = None
     quarantine: Quarantine | None = None
+    parameters: dict[str, str] = {}  # the run's, for effects, which tell the outside where they come from
     checkpoint_dir: str = ""
     logical_time: int | None = None
     seed: int = 0

@@ -137,7 +137,7 @@ def _card(
         pipeline=surroundings.pipeline,
         step=surroundings.step,
         digest=digest,
-        parameters={name: str(value) for name, value in (parameters or {}).items()},
+        parameters=surroundings.parameters | {name: str(value) for name, value in (parameters or {}).items()},
         metrics=metrics,
         tags=verdict | (tags or {}),
         lineage=lineage,

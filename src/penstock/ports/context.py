@@ -27,6 +27,7 @@ class Context:
         attempt: int = 1,
         seed: int = 0,
         logical_time: datetime | None = None,
+        parameters: dict[str, str] | None = None,
         checkpoint_dir: Path | None = None,
         services: Callable[[str], Any] | None = None,
         on_progress: Callable[[float, float | None, str], None] | None = None,
@@ -38,6 +39,7 @@ class Context:
         self.attempt = attempt
         self.seed = seed
         self.logical_time = logical_time
+        self.parameters = parameters or {}  # the run's, as JSON text; given to effects only
         self.observations: list[Observation] = []
         self.metrics: dict[str, float] = {}
         self.note: str | None = None
