@@ -44,6 +44,12 @@ check: lint types layers test ## what CI runs
 bench: $(VENV)/.dev ## measure; writes docs/performance.md
 	$(BIN)/python -m bench
 
+pictures: $(VENV)/.dev ## draw the README's pictures again, from a real run
+	$(BIN)/python docs/pictures/draw.py
+
+docs: $(VENV)/.dev ## write the generated pages again
+	$(BIN)/python docs/generate_cli.py
+
 requirements: ## pin every dependency again, with hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" --all-extras --group lint --group test requirements/build.in pyproject.toml -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" --extra ml -c requirements/dev.txt requirements/build.in pyproject.toml -o requirements/demo.txt
@@ -51,4 +57,4 @@ requirements: ## pin every dependency again, with hashes
 clean: ## remove the environment and what runs left in the examples
 	rm -rf $(VENV) examples/*/.penstock examples/*/data
 
-.PHONY: help demo setup test lint types layers check bench requirements clean
+.PHONY: help demo pictures docs setup test lint types layers check bench requirements clean

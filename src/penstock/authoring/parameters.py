@@ -35,7 +35,7 @@ def parse_text(name: str, text: str, annotation: Any) -> Any:
 
 
 def fit_value(name: str, value: Any, annotation: Any) -> Any:
-    """A value from a YAML, TOML or JSON file as the annotation wants it: texts are read, lists taken element by element.
+    """A value from a YAML, TOML or JSON file as the annotation wants it: texts are read, lists go element by element.
 
     >>> fit_value("rate", 1, float), fit_value("day", "2026-01-31", str)
     (1, '2026-01-31')

@@ -1,0 +1,80 @@
+"""`penstock exec-step`: one instance of one step in this process, for an engine that orders steps itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ...core.errors import NotFoundError, PenstockError, did_you_mean
+from ...engine.single import StepExit, execute_step
+from ...wiring.manifest import read_manifest
+from ...wiring.project import Project
+from ...wiring.worker import MODULE
+from ..app import tell
+from ..exits import Exit
+from ..progress import readable
+from ..render import print_json
+from ..watching import own_stdout
+
+COMMON = ("json",)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """
+exit codes, for engines:
+  0 done (succeeded, cached or skipped)   1 failed for good   3 something it needs failed
+  4 something it needs is not done yet    5 a newer attempt or owner has taken over
+  75 failed, and the retry policy would like another attempt; 2 it could not begin (no manifest, no store, no such step)
+
+examples:
+  penstock exec-step --manifest .penstock/manifests/churn-2026-11-23-7f3a.json --run churn-2026-11-23-7f3a --step fit
+  penstock exec-step --manifest m.json --run churn-2026-11-23-7f3a --step fit --index 2 --engine-attempt 1 --json
+"""
+    add = parser.add_argument
+    add("--manifest", required=True, metavar="URI", help="the graph and its places, as `run` writes it")
+    add("--run", required=True, metavar="ID", help="the whole id of the run")
+    add("--step", required=True, metavar="NAME")
+    add("--index", default="", metavar="PATH", help='the element of a map, such as "2" or "2.0"')
+    add("--engine-attempt", type=int, metavar="N", help="the engine's own count, kept with the attempt")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    try:
+        return _execute(arguments)
+    except PenstockError as error:  # the usual exit codes mean something else to an engine
+        tell(error, as_json=arguments.json)
+        return Exit.USAGE
+
+
+def _execute(arguments: argparse.Namespace) -> int:
+    manifest = read_manifest(arguments.manifest)
+    graph = manifest.graph
+    names = [node.name for node in graph.nodes]
+    if arguments.step not in names:
+        raise NotFoundError(
+            f"{arguments.manifest} has no step '{arguments.step}'", hint=did_you_mean(arguments.step, names)
+        )
+    project = Project(manifest.settings)
+    found = project.store.find_run(arguments.run)
+    if found is None:
+        raise NotFoundError(f"there is no run '{arguments.run}' in {manifest.settings.runs_url}")
+
+    def go() -> tuple[StepExit, object]:
+        return execute_step(
+            graph,
+            found.record,
+            project.store,
+            project.services(graph),
+            step=arguments.step,
+            index=arguments.index,
+            engine_attempt=arguments.engine_attempt,
+            worker_module=MODULE,
+        )
+
+    if not arguments.json:
+        return int(go()[0])
+    with own_stdout():
+        code, event = go()
+    print_json({"exit": code.name.lower(), "code": int(code), "event": readable(event)})
+    sys.stdout.flush()
+    return int(code)

@@ -1,0 +1,298 @@
+"""Who tells how a run goes: plain lines, or one JSON object per line. `live` has the form for terminals.
+
+Progress goes to stderr: stdout belongs to what the user's steps print, and to --json.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic, time
+from typing import Any, TextIO
+
+import msgspec
+
+from ..graph import Graph
+from ..ports.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    MapExpanded,
+    RunView,
+    StepCached,
+    StepEvent,
+    StepSucceeded,
+)
+from ..ports.records import RunRecord, StepRun
+from .render import counted, paint, shortened, shown_seconds, symbol, without_control
+from .summary import Summary, name_of
+
+_UPDATE_S = {"plain": 10.0, "json": 0.2}
+_ORDER = ("succeeded", "cached", "skipped", "failed", "timed_out", "upstream_failed", "cancelled")
+
+
+class Tally:
+    """A listener that keeps count; the ground under every other one, and all that --quiet needs."""
+
+    def __init__(self) -> None:
+        self.run_id: str | None = None
+        self.graph: Graph | None = None
+        self.view = RunView()
+        self.saved_seconds = 0.0
+        self.began = monotonic()
+        self._attempts: dict[str, int] = {}
+        self._scopes: dict[str, tuple[str, ...]] = {}
+        self._of_step: dict[str, dict[str, StepRun]] = {}  # mapped steps: index -> step run
+        self._collapsed: set[str] = set()
+
+    def begin(self, record: RunRecord, graph: Graph) -> None:
+        self.run_id, self.graph = record.id, graph
+        for node in graph.nodes:
+            retry = node.options.retry
+            self._attempts[node.name] = retry.attempts if retry else 1
+            self._scopes[node.name] = tuple(graph.scopes_of(node.scope))
+
+    def event(self, event: Event) -> None:
+        self.view.apply(event)
+        if isinstance(event, StepCached):
+            self.saved_seconds += event.saved_seconds
+        if isinstance(event, StepEvent):
+            run = self.view.step(event.step, event.index)
+            if self.is_mapped(event.step):
+                self._of_step.setdefault(event.step, {})[event.index] = run
+            self.step_changed(run, event)
+            if run.state.done and self.is_mapped(event.step) and self._is_complete(event.step):
+                self._collapse(event.step)
+        elif isinstance(event, MapExpanded) and event.size == 0:
+            self.map_finished(event.scope, [])
+
+    def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
+        return
+
+    def text(self, step: str, index: str, text: str) -> None:
+        """Steps of other processes print where steps of this one do."""
+        if text:
+            sys.stdout.write(text)
+
+    def stopping(self, at_once: bool) -> None:
+        """Inside a signal handler: no lock, no buffered stream."""
+        resume = f"penstock resume {self.run_id}" if self.run_id else ""
+        words = f"stopped at once; {resume}" if at_once else "stopping cleanly; press again to stop at once"
+        os.write(2, f"\n{words}\n".encode())
+
+    def finish(self, summary: Summary | None) -> None:
+        """The run is over; None: it could not even begin, or broke off."""
+
+    # -- for those who show it ---------------------------------------------------------------------------------------
+
+    def step_changed(self, run: StepRun, event: Event) -> None:
+        """One more fact about a step run."""
+
+    def map_finished(self, name: str, runs: list[StepRun]) -> None:
+        """Every element of a mapped step is done (none: the map was empty, and `name` is its scope)."""
+
+    def is_mapped(self, step: str) -> bool:
+        return bool(self._scopes.get(step))
+
+    def attempts_of(self, step: str) -> int:
+        return self._attempts.get(step, 1)
+
+    def _is_complete(self, step: str) -> bool:
+        expected = self._instances(self._scopes[step], "")
+        return expected is not None and sum(run.state.done for run in self._of_step[step].values()) >= expected
+
+    def _instances(self, scopes: tuple[str, ...], index: str) -> int | None:
+        if not scopes:
+            return 1
+        size = self.view.sizes.get((scopes[0], index))
+        if size is None:
+            return None
+        if len(scopes) == 1:
+            return size
+        inner = [self._instances(scopes[1:], f"{index}.{at}" if index else str(at)) for at in range(size)]
+        return None if None in inner else sum(each or 0 for each in inner)
+
+    def _collapse(self, step: str) -> None:
+        if step not in self._collapsed:
+            self._collapsed.add(step)
+            self.map_finished(step, list(self._of_step[step].values()))
+
+    def collapse_rest(self) -> None:
+        """Maps that did not come to their end are told too."""
+        for step in self._of_step:
+            self._collapse(step)
+
+
+class PlainProgress(Tally):
+    """One line per fact, on stderr, without control codes (colours only where FORCE_COLOR asks for them)."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream or sys.stderr
+        self._shown_at: dict[tuple[str, str], float] = {}
+
+    def begin(self, record: RunRecord, graph: Graph) -> None:
+        super().begin(record, graph)
+        self.line(begun(record, graph, self._stream))
+
+    def step_changed(self, run: StepRun, event: Event) -> None:
+        if isinstance(event, AttemptStarted):
+            if event.attempt > 1 or not self.is_mapped(event.step):
+                of = f" (attempt {event.attempt} of {self.attempts_of(run.step)})" if event.attempt > 1 else ""
+                self.line(f"{symbol('running', self._stream)} {name_of(run.step, run.index)}{of}")
+        elif isinstance(event, AttemptFailed) and event.retry_at is not None:
+            self.line(retried(run, event, self.attempts_of(run.step), self._stream))
+        elif run.state.done and (not self.is_mapped(run.step) or run.failure is not None):
+            self.line(finished(run, event, self._stream))
+
+    def map_finished(self, name: str, runs: list[StepRun]) -> None:
+        self.line(mapped(name, runs, self._stream))
+
+    def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
+        now = monotonic()
+        if now - self._shown_at.get((step, index), self.began) < _UPDATE_S["plain"]:
+            return
+        self._shown_at[step, index] = now
+        of = f" of {total:g}" if total is not None else ""
+        self.line(f"  {name_of(step, index)}: {done:g}{of} {shortened(note, 80)}".rstrip())
+
+    def finish(self, summary: Summary | None) -> None:
+        self.collapse_rest()
+        if summary is not None:
+            for line in summary_lines(summary, self._stream):
+                self.line(line)
+
+    def line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+class Quiet(Tally):
+    """Nothing, unless the run did not succeed."""
+
+    def finish(self, summary: Summary | None) -> None:
+        if summary is not None and summary.state != "succeeded":
+            sys.stderr.write("\n".join(summary_lines(summary, sys.stderr)) + "\n")
+
+
+class JsonStream(Tally):
+    """One JSON object per line: the run, each event, progress, what steps print, and the summary."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._shown_at: dict[tuple[str, str], float] = {}
+
+    def begin(self, record: RunRecord, graph: Graph) -> None:
+        super().begin(record, graph)
+        names = ("pipeline", "project", "parameters", "created_at", "name", "tags")
+        facts = {name: getattr(record, name) for name in names}
+        facts["parameters"] = {name: msgspec.Raw(text.encode()) for name, text in record.parameters.items()}
+        self.put({"type": "run", "run": record.id, **facts, "steps": [node.name for node in graph.nodes]})
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        self.put(readable(event))
+
+    def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
+        now = monotonic()
+        if now - self._shown_at.get((step, index), 0.0) < _UPDATE_S["json"]:
+            return
+        self._shown_at[step, index] = now
+        self.put({"type": "progress", "step": step, "index": index, "done": done, "total": total, "note": note})
+
+    def text(self, step: str, index: str, text: str) -> None:
+        self.put({"type": "text", "step": step, "index": index, "text": text})
+
+    def finish(self, summary: Summary | None) -> None:
+        if summary is not None:
+            self.put(summary)
+
+    def put(self, value: Any) -> None:
+        self._stream.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+        self._stream.flush()
+
+
+def readable(event: Any) -> Any:
+    """Without the pickled exception, which is nobody's to read."""
+    if isinstance(event, AttemptFailed) and event.failure.pickled is not None:
+        return msgspec.structs.replace(event, failure=msgspec.structs.replace(event.failure, pickled=None))
+    return event
+
+
+# -- lines that both forms share ---------------------------------------------------------------------------------------
+
+
+def begun(record: RunRecord, graph: Graph, stream: TextIO) -> str:
+    """The first line of a run."""
+    named = f" ({record.name})" if record.name else ""
+    return f"run {paint(record.id, 'bold', stream)}{named}: {record.pipeline}, {counted(len(graph.nodes), 'step')}"
+
+
+def finished(run: StepRun, event: Event, stream: TextIO) -> str:
+    """A step that is done."""
+    words = [symbol(run.state, stream), name_of(run.step, run.index)]
+    if isinstance(event, StepCached):
+        words.append(paint(f"from {event.origin[0]}, saved {shown_seconds(event.saved_seconds)}", "dim", stream))
+    elif isinstance(event, StepSucceeded):
+        words.append(paint(shown_seconds(event.seconds), "dim", stream))
+        if run.attempts > 1:
+            words.append(paint(f"on attempt {run.attempts}", "dim", stream))
+    elif isinstance(event, AttemptFailed):
+        words.append(f"{run.state.value.replace('_', ' ')}: {shown_failure(event)}")
+    else:
+        words.append(run.state.value.replace("_", " "))
+    if run.note:
+        words.append(paint(shortened(f"({run.note})", 100), "dim", stream))
+    return " ".join(words)
+
+
+def mapped(name: str, runs: list[StepRun], stream: TextIO) -> str:
+    """A mapped step that is done: its elements counted."""
+    if not runs:
+        return f"{symbol('skipped', stream)} {name}: nothing to map over"
+    states = [run.state.value for run in runs]
+    worst = max(states, key=lambda state: _ORDER.index(state) if state in _ORDER else len(_ORDER))
+    counts = ", ".join(f"{states.count(each)} {each.replace('_', ' ')}" for each in _ORDER if each in states)
+    total = paint(shown_seconds(sum(run.seconds for run in runs)), "dim", stream)
+    return f"{symbol(worst, stream)} {name} x {len(runs)}: {counts} {total}"
+
+
+def retried(run: StepRun, event: AttemptFailed, attempts: int, stream: TextIO) -> str:
+    """An attempt that failed and will be made again."""
+    wait = max(0.0, (event.retry_at or 0) / 1e6 - time())
+    return (
+        f"{paint('!', 'yellow', stream)} {name_of(run.step, run.index)} attempt {event.attempt} of {attempts} failed: "
+        f"{shown_failure(event)}; next in {shown_seconds(wait)}"
+    )
+
+
+def shown_failure(event: AttemptFailed) -> str:
+    return shortened(f"{event.failure.name}: {event.failure.message}", 200)
+
+
+def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
+    """State, duration, counts, what the cache saved; what refused, what was done outside, what failed; what next."""
+    counts = [f"{number} {state.replace('_', ' ')}" for state, number in _in_order(summary.counts)]
+    saved = f"; the cache saved {shown_seconds(summary.saved_seconds)}" if summary.saved_seconds >= 0.001 else ""
+    head = f"{symbol(summary.state, stream)} {summary.state} in {shown_seconds(summary.seconds)}"
+    lines = [f"{head}{': ' if counts else ''}{', '.join(counts)}{saved}"]
+    for told in summary.failures:
+        tries = f" on attempt {told.attempts}" if told.attempts > 1 else ""
+        what = paint(f"{told.step} {told.state.replace('_', ' ')}{tries}", "red", stream)
+        lines.append(f"  {what}: {told.exception}: {without_control(told.message)}")
+        lines += [f"    at {told.where}"] if told.where else []
+        lines += [f"    hint: {told.hint}"] if told.hint else []
+    for gate in summary.gates:
+        if not gate.passed:
+            lines.append(f"  {paint(f'{gate.step} refused', 'yellow', stream)}: {'; '.join(gate.reasons)}")
+    lines += [f"  {note.step}: {note.note}" for note in summary.notes]
+    if summary.output is not None and summary.state == "succeeded":
+        lines.append(f"  output: {shortened(summary.output, 200)}")
+    lines += [f"  next: {paint(each, 'bold', stream)}" for each in summary.next]
+    return lines
+
+
+def _in_order(counts: dict[str, int]) -> list[tuple[str, int]]:
+    known = [(state, counts[state]) for state in _ORDER if state in counts]
+    return known + [(state, number) for state, number in counts.items() if state not in _ORDER]

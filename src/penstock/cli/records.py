@@ -1,0 +1,104 @@
+"""Records of the run log as plain facts: what `--json` prints, and the text forms read from too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..core.clock import instant
+from ..core.errors import NotFoundError, did_you_mean
+from ..ports.artifacts import ArtifactRef
+from ..ports.records import Attempt, Failure, RunSummary, StepRun
+from .summary import name_of, place_of
+
+
+def run_facts(run: RunSummary) -> dict[str, Any]:
+    """A run and where it stands."""
+    record = run.record
+    took = None if run.finished_at is None else (run.finished_at - run.started_at) / 1e6
+    return {
+        "run": record.id,
+        "pipeline": record.pipeline,
+        "name": record.name,
+        "state": run.state.value,
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
+        "seconds": took,
+        "counts": run.counts,
+        "error": run.error,
+        "parameters": {name: msgspec.Raw(text.encode()) for name, text in record.parameters.items()},
+        "tags": record.tags,
+        "user": record.user,
+        "host": record.host,
+        "trigger": record.trigger,
+    }
+
+
+def step_facts(run: StepRun) -> dict[str, Any]:
+    """A step run."""
+    return {
+        "step": run.step,
+        "index": run.index,
+        "state": run.state.value,
+        "attempts": run.attempts,
+        "seconds": run.seconds,
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
+        "origin": dict(zip(("run", "step", "index"), run.origin, strict=True)) if run.origin else None,
+        "note": run.note,
+        "metrics": run.metrics,
+        "waived": list(run.waived),
+        "inputs": run.inputs,
+        "outputs": {name: artifact_facts(ref) for name, ref in run.outputs.items()},
+        "observations": [{"kind": each.kind, "name": each.name, "version": each.version} for each in run.observations],
+        "failure": failure_facts(run.failure),
+        "key": run.key,
+    }
+
+
+def artifact_facts(ref: ArtifactRef) -> dict[str, Any]:
+    """A stored value, without its preview."""
+    return {"digest": ref.digest, "codec": ref.codec, "size_bytes": ref.size_bytes, "type": ref.meta.get("type")}
+
+
+def attempt_facts(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "state": attempt.state,
+        "started_at": iso(attempt.started_at),
+        "finished_at": iso(attempt.finished_at),
+        "seconds": attempt.seconds,
+        "cpu_seconds": attempt.cpu_seconds,
+        "host": attempt.host,
+        "pid": attempt.pid,
+        "failure": failure_facts(attempt.failure),
+    }
+
+
+def failure_facts(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "kind": failure.kind.value,
+        "exception": failure.name,
+        "message": failure.message,
+        "where": place_of(failure),
+        "hint": failure.hint,
+        "traceback": failure.traceback,
+    }
+
+
+def iso(us: int | None) -> str | None:
+    """An instant as programs read it."""
+    return None if us is None else instant(us).isoformat()
+
+
+def steps_named(steps: list[StepRun], wanted: str, run_id: str) -> list[StepRun]:
+    """The step runs of a step ("fit"), or the one of an element ("fit[2]"). Raises NotFoundError with near names."""
+    step, _, index = wanted.removesuffix("]").partition("[")
+    found = [run for run in steps if run.step == step and (not index or run.index == index)]
+    if found:
+        return found
+    names = list(dict.fromkeys([name_of(run.step, run.index) for run in steps] + [run.step for run in steps]))
+    raise NotFoundError(f"run {run_id} has no step '{wanted}'", hint=did_you_mean(wanted, names))

@@ -1,0 +1,164 @@
+"""What a run comes down to, once: the record behind the summary that people read and the one that programs read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from ..core.jsonvalue import loads
+from ..core.location import shown_path
+from ..graph import Graph, Output
+from ..ports.records import Failure, RunState, StepRun, StepState
+
+_FRAME = re.compile(r'^\s*File "([^"]+)", line (\d+)', re.MULTILINE)
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_FOREIGN = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}", f"{os.sep}lib{os.sep}python")
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A step that failed, in the words of its exception."""
+
+    step: str
+    state: str
+    attempts: int
+    exception: str
+    message: str
+    where: str | None
+    hint: str | None
+    traceback: str
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """A gate's verdict."""
+
+    step: str
+    passed: bool
+    reasons: list[str]
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What an effect did, or that it was done already."""
+
+    step: str
+    note: str
+
+
+class Summary(msgspec.Struct, frozen=True, tag="summary"):
+    """The last line of `run --json`."""
+
+    run: str
+    state: str
+    seconds: float
+    counts: dict[str, int]
+    saved_seconds: float
+    output: str | None  # JSON text, where it is small
+    failures: list[Told]
+    gates: list[Gate]
+    notes: list[Note]
+    next: list[str]
+
+    @property
+    def refused(self) -> bool:
+        """Whether a gate said no."""
+        return any(not gate.passed for gate in self.gates)
+
+
+def summary(
+    run_id: str, graph: Graph, state: RunState, steps: list[StepRun], *, seconds: float, saved_seconds: float
+) -> Summary:
+    """What to tell about a run that is over."""
+    failures = [
+        failed(run) for run in steps if run.failure is not None and run.state in (StepState.FAILED, StepState.TIMED_OUT)
+    ]
+    gates = list(verdicts(steps))
+    return Summary(
+        run=run_id,
+        state=state.value,
+        seconds=seconds,
+        counts=dict(sorted(Counter(run.state.value for run in steps).items())),
+        saved_seconds=saved_seconds,
+        output=_output(graph, steps),
+        failures=failures,
+        gates=gates,
+        notes=effects(graph, steps),
+        next=_next(run_id, state, failures, saved_seconds),
+    )
+
+
+def name_of(step: str, index: str) -> str:
+    """
+    >>> name_of("fit", "2"), name_of("fit", "")
+    ('fit[2]', 'fit')
+    """
+    return f"{step}[{index}]" if index else step
+
+
+def failed(run: StepRun) -> Told:
+    """A failed step run, with the user's file and line."""
+    assert run.failure is not None
+    return Told(
+        step=name_of(run.step, run.index),
+        state=run.state.value,
+        attempts=run.attempts,
+        exception=run.failure.name,
+        message=run.failure.message,
+        where=place_of(run.failure),
+        hint=run.failure.hint,
+        traceback=run.failure.traceback,
+    )
+
+
+def place_of(failure: Failure) -> str | None:
+    """`file:line` of the innermost frame of the user's own code; None where the traceback has none."""
+    frames = _FRAME.findall(failure.traceback)
+    own = [(file, line) for file, line in frames if not file.startswith(("<", _OURS)) and _is_own(file)]
+    return f"{shown_path(own[-1][0])}:{own[-1][1]}" if own else None
+
+
+def _is_own(file: str) -> bool:
+    return not any(part in file for part in _FOREIGN)
+
+
+def verdicts(steps: Iterable[StepRun]) -> Iterable[Gate]:
+    """The verdict of every gate: a step whose outputs are `passed` and `reasons`."""
+    for run in steps:
+        passed, reasons = run.outputs.get("passed"), run.outputs.get("reasons")
+        if passed is None or reasons is None or passed.inline not in ("true", "false") or reasons.inline is None:
+            continue
+        texts = loads(reasons.inline)
+        if isinstance(texts, list):
+            yield Gate(name_of(run.step, run.index), passed.inline == "true", [str(each) for each in texts])
+
+
+def effects(graph: Graph, steps: Iterable[StepRun]) -> list[Note]:
+    """The notes of steps that change the outside world."""
+    changing = {node.name for node in graph.nodes if node.options.effect is not None}
+    return [
+        Note(name_of(run.step, run.index), run.note)
+        for run in steps
+        if run.step in changing and run.note and run.state.has_output
+    ]
+
+
+def _output(graph: Graph, steps: list[StepRun]) -> str | None:
+    result = graph.result
+    if not isinstance(result, Output):
+        return None
+    found = [run for run in steps if run.step == result.node and not run.index]
+    ref = found[0].outputs.get(result.field or "output") if found else None
+    return ref.inline if ref is not None and ref.inline != "null" else None
+
+
+def _next(run_id: str, state: RunState, failures: list[Told], saved_seconds: float) -> list[str]:
+    match state:
+        case RunState.SUCCEEDED:
+            return [f"penstock show {run_id}"]
+        case RunState.FAILED:
+            step = failures[0].step.partition("[")[0] if failures else ""
+            return [f"penstock logs {run_id} {step}".rstrip(), f"penstock resume {run_id}"]
+        case _:
+            return [f"penstock resume {run_id}"]
