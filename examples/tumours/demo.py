@@ -144,7 +144,7 @@ def main() -> None:
         say("stopping")
 
     say("where to look next")
-    print(f"  cd {os.path.relpath(HERE)}          and put the environment's bin folder on your PATH")
+    print('  export PATH="$PWD/.venv/bin:$PATH" && cd examples/tumours')
     print("  penstock ls                        every run")
     print("  penstock show                      the last one, step by step")
     print("  penstock why last gate             why a step ran, or did not")

@@ -231,7 +231,8 @@ def _input_change(
     name: str, before: Computation, after: Computation, because: Callable[[Output], str | None]
 ) -> Change:
     if name not in before.inputs:
-        return Change("input", name, f"input '{name}' is new")
+        given = _literal(after.node.inputs.get(name), after)
+        return Change("input", name, f"input '{name}' is new" + (f": {shortened(given, 40)}" if given else ""))
     if name not in after.inputs:
         return Change("input", name, f"input '{name}' is no longer given")
     argument, earlier = after.node.inputs.get(name), before.node.inputs.get(name)
@@ -273,12 +274,12 @@ def _literal(argument: Argument | None, of: Computation) -> str | None:
 
 def _code_text(name: str, target: str, left: CodePart | None, right: CodePart | None) -> str:
     place, _, qualname = name.rpartition(":")
-    what = "the step's own code" if name == target else f"{qualname} in {place}" if place else name
+    what = "the step's own code" if name == target else f"code of {qualname} in {place}" if place else f"code of {name}"
     if left is None:
-        return f"code: {what} is new"
+        return f"{what} is reached now"
     if right is None:
-        return f"code: {what} is no longer used"
-    return f"code: {what} changed"
+        return f"{what} is no longer reached"
+    return f"{what} changed"
 
 
 def _lines(name: str, before: str, after: str) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from ..core.errors import PenstockError
 from ..graph import Graph, Node, outputs_in
 from ..ports.events import MapExpanded, RunView, StepBlocked, StepCached, StepSkipped
-from ..ports.records import CodePart, RunRecord, StepRun
+from ..ports.records import CodePart, Observation, RunRecord, StepRun
 from ..ports.runlog import CacheEntry, CacheIndex
 from .arguments import Blocked, NotReady, Skipped
 from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened
@@ -232,14 +233,21 @@ class _Planner:
             if not all(self._services.artifacts.intact(ref) for ref in entry.outputs.values()):
                 return Change("cache", entry.run_id, f"the stored result of run {entry.run_id} is missing or damaged")
             for seen in entry.observations:
-                observer = self._services.observer(seen.kind)
-                if observer is None:
-                    text = f"{seen.kind} {shortened(seen.name)} cannot be looked at again"
-                    return Change("observation", seen.name, text)
-                now = observer.version(seen.name)
-                if now != seen.version:
-                    return observed(seen.kind, seen.name, seen.version, now)
+                if not self._launcher.still_holds(seen):
+                    return self._looked_at_again(seen)
         return None
+
+    def _looked_at_again(self, seen: Observation) -> Change:
+        """What became of something outside that is not as it was."""
+        unseen = Change("observation", seen.name, f"{seen.kind} {shortened(seen.name)} cannot be looked at again")
+        observer = self._services.observer(seen.kind)
+        if observer is None:
+            return unseen
+        try:
+            now = observer.version(seen.name)
+        except PenstockError:
+            return unseen
+        return observed(seen.kind, seen.name, seen.version, now) if now != seen.version else unseen
 
     def _uses_cache(self) -> bool:
         return bool(self._record.options.get("cache", True))
@@ -273,7 +281,7 @@ class _Planner:
         elif on in node.after and not any(on == o.node for each in node.inputs.values() for o in outputs_in(each)):
             why = f"it comes after '{on}'"
         else:
-            why = f"'{on}' may come out the same"
+            why = f"it follows '{on}', which may come out the same"
         self._add(item.name, item.index, "depends", why, on=on)
 
     def _open_need(self, node: Node) -> str:

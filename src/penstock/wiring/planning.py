@@ -67,7 +67,8 @@ class _ReadOnlyProject(Project):
     @cached_property
     def store(self) -> Store:
         url = self.settings.runs_url
-        if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).expanduser().exists():
+        path = url.removeprefix("sqlite:///")
+        if "://" not in path and not Path(path).expanduser().exists():
             return memory_store(self.clock)
         return super().store
 

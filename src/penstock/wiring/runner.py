@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,15 +13,16 @@ import msgspec
 
 from ..authoring.identity import find_qualname, load_module, split_target
 from ..authoring.pipeline import Pipeline
+from ..core.canonical import digest_bytes
 from ..core.errors import CodeChangedError, NotFoundError, RunFailedError, UsageError, did_you_mean
 from ..core.ids import run_id
 from ..engine.environment import environment, git_record
 from ..engine.listener import Listener
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
-from ..graph import Graph
+from ..graph import Graph, Node
 from ..ports.events import RunResumed, RunStarted, RunView, fold
-from ..ports.records import RunRecord, RunState, RunSummary
+from ..ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
 from ..ports.runner import TracedPipeline
 from .config import Settings, load_settings
 from .manifest import write_manifest
@@ -49,9 +49,16 @@ class Ask(msgspec.Struct, frozen=True):
 class LocalRunner:
     """The Runner behind `Pipeline.run` and `penstock run`."""
 
-    def __init__(self, settings: Settings | None = None, project: Project | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        project: Project | None = None,
+        *,
+        default_listener: Callable[[], Listener | None] | None = None,
+    ) -> None:
         self._settings = settings
         self._project = project
+        self._default_listener = default_listener  # who watches where nobody was named: a notebook's cell
 
     def project(self, root: str, profile: str | None = None) -> Project:
         if self._project is None:
@@ -114,7 +121,7 @@ class LocalRunner:
         resumed = RunResumed(
             at=project.clock.now_us(),
             epoch=view.epoch + 1,
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             pid=os.getpid(),
             manifest=manifest,
         )
@@ -140,13 +147,13 @@ class LocalRunner:
             id=run_id(graph.pipeline, now),
             pipeline=graph.pipeline,
             project=os.path.basename(settings.root),
-            manifest="",
+            manifest=digest_bytes(graph.to_json()),
             parameters=parameters,
             created_at=now,
             name=ask.name,
             tags={**graph.tags, **ask.tags},
             user=_user(),
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             pid=os.getpid(),
             trigger=ask.trigger,
             idempotency_key=ask.idempotency_key,
@@ -180,6 +187,8 @@ class LocalRunner:
             path = write_manifest(project.settings, graph, project.home / "manifests" / f"{record.id}.json")
             command = (sys.executable, "-P", "-m", "penstock", "exec-step", "--manifest", str(path), "--run", record.id)
         options = RunOptions(workers=workers, worker_module=MODULE, step_command=command, echo=ask.echo)
+        if listener is None and self._default_listener is not None:
+            listener = self._default_listener()
         if listener is not None:
             listener.begin(record, graph)
         scheduler = Scheduler(graph, record, view, project.store, services, options, listener)
@@ -211,7 +220,7 @@ class LocalRunner:
         """A finished step whose bytes are gone is not finished."""
         for key, run in list(view.steps.items()):
             if not all(services.artifacts.intact(ref) for ref in run.outputs.values()):
-                del view.steps[key]
+                view.steps[key] = StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
 
 
 def step_codes(services: Services, graph: Graph) -> dict[str, str]:
@@ -260,9 +269,10 @@ def _pipeline_of(project: Project, graph: Graph) -> Pipeline[..., Any]:
 
 
 def _with_payloads(traced: TracedPipeline) -> Graph:
-    """The graph, with functions that are in no file travelling inside it."""
+    """The graph as every process reads it: functions that are in no file travel inside it."""
+    graph = _with_classes_of_main(traced.graph)
     if not traced.functions:
-        return traced.graph
+        return graph
     import base64
 
     import cloudpickle
@@ -273,16 +283,36 @@ def _with_payloads(traced: TracedPipeline) -> Graph:
     payloads = {target: packed(function) for target, function in traced.functions.items()}
     nodes = tuple(
         msgspec.structs.replace(node, payload=payloads[node.target]) if node.target in payloads else node
-        for node in traced.graph.nodes
+        for node in graph.nodes
     )
-    return msgspec.structs.replace(traced.graph, nodes=nodes)
+    return msgspec.structs.replace(graph, nodes=nodes)
+
+
+def _with_classes_of_main(graph: Graph) -> Graph:
+    """`Retry(on=MyError)` written in the file that is `__main__` here, by the name its module has elsewhere."""
+    main = sys.modules.get("__main__")
+    name = next((name for name, module in sys.modules.items() if module is main and name != "__main__"), None)
+    replace = msgspec.structs.replace
+
+    def renamed(node: Node) -> Node:
+        retry = node.options.retry
+        if name is None or retry is None or not any(each.startswith("__main__:") for each in retry.on + retry.not_on):
+            return node
+        on = tuple(each.replace("__main__:", f"{name}:", 1) for each in retry.on)
+        not_on = tuple(each.replace("__main__:", f"{name}:", 1) for each in retry.not_on)
+        return replace(node, options=replace(node.options, retry=replace(retry, on=on, not_on=not_on)))
+
+    return replace(graph, nodes=tuple(renamed(node) for node in graph.nodes))
 
 
 def _ask(options: dict[str, Any]) -> Ask:
     unknown: Sequence[str] = [name for name in options if name not in Ask.__struct_fields__]
     if unknown:
         raise UsageError(f"a run has no option '{unknown[0]}'", hint=did_you_mean(unknown[0], Ask.__struct_fields__))
-    return Ask(**options)
+    ask = Ask(**options)
+    if ask.workers is not None and ask.workers < 1:
+        raise UsageError(f"workers is {ask.workers}", hint="a run needs at least one worker")
+    return ask
 
 
 def _user() -> str:

@@ -73,7 +73,9 @@ class Run:
             None,
         )
         if failed is None or failed.failure is None:
-            raise RunFailedError(f"run {self.id} {self.state.value}", hint=f"penstock show {self.id}")
+            blocked = next((run for run in self.steps if run.state is StepState.UPSTREAM_FAILED and run.note), None)
+            why = f": '{blocked.step}' could not start, because {blocked.note}" if blocked is not None else ""
+            raise RunFailedError(f"run {self.id} {self.state.value}{why}", hint=f"penstock show {self.id}")
         name = f"{failed.step}[{failed.index}]" if failed.index else failed.step
         note = f"in step '{name}' (attempt {failed.attempts}) of run {self.id}; penstock resume {self.id}"
         error = self._error or exception_from(failed.failure)

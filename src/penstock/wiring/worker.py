@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import sys
 
-from ..engine.worker import Worker
 from ..engine.wire import Inbox, receive
+from ..engine.worker import Worker
 from ..graph import Graph
 from .config import Settings
 from .project import Project
