@@ -18,6 +18,10 @@ class Clock(Protocol):
         """Seconds that never go back."""
         ...
 
+    def pause(self, seconds: float) -> float:
+        """How long to really wait for so many seconds to pass. A turned clock lets them pass at once, and says 0."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -27,6 +31,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def pause(self, seconds: float) -> float:
+        return seconds
 
 
 def instant(us: int) -> datetime:

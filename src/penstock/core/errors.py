@@ -19,6 +19,7 @@ PenstockError
 │   ├── ArtifactCorruptError   its bytes are not what was stored
 │   └── CodecError             a value cannot be encoded or decoded exactly
 ├── SourceError                outside data cannot be read (file, bucket, database)
+│   └── SourceUnavailableError (also ConnectionError, so an OSError) it cannot be reached now; another attempt may
 ├── InvalidDataError           data broke the schema at a step's boundary
 ├── RegistryError              the model registry or the experiment tracker refused or cannot be reached
 ├── ServingError               a model cannot be loaded or a request is malformed
@@ -178,6 +179,10 @@ class CodecError(ArtifactError):
 
 class SourceError(PenstockError):
     code = "source"
+
+
+class SourceUnavailableError(SourceError, ConnectionError):
+    code = "source-unavailable"
 
 
 class InvalidDataError(PenstockError):

@@ -107,7 +107,7 @@ def refuse_too_many(faults: Faults, total: int, *, where: str, schema: str, poli
     if policy is None:
         raise InvalidDataError(
             f"{where}: {bad} of {_rows(total)} break{'s' if bad == 1 else ''} {schema} (rows count from 0){details}",
-            hint="fix the data, or set bad rows aside: @step(quarantine=Quarantine(max_fraction=0.05))",
+            hint="fix the data, or set bad rows aside: @step(on_invalid=Quarantine(max_fraction=0.05))",
         )
     limit = _exceeded(bad, total, policy)
     if limit is not None:

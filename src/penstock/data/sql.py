@@ -18,7 +18,7 @@ import msgspec
 from blake3 import blake3
 
 from ..core.canonical import canonical_json, digest_bytes
-from ..core.errors import SourceError, did_you_mean
+from ..core.errors import SourceError, SourceUnavailableError, did_you_mean
 from .extras import need
 from .files import find_file
 from .gone import GoneError
@@ -228,7 +228,7 @@ def _refused(said: str, query: str, shown: str, names: list[str]) -> SourceError
 
 
 def _unreachable(shown: str, said: str) -> SourceError:
-    return SourceError(
+    return SourceUnavailableError(
         f"the database '{shown}' cannot be reached: {_first_line(said)}",
         hint="check that it runs, the address, the user and the password (PostgreSQL: PGPASSWORD or ~/.pgpass)",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..core.errors import MissingExtraError, SourceError, did_you_mean
+from ..core.errors import MissingExtraError, SourceError, SourceUnavailableError, did_you_mean
 from .extras import need
 from .files import version_of
 from .gone import GoneError
@@ -163,7 +163,7 @@ def _unreachable(url: str, error: Exception) -> SourceError:
         )
     if getattr(error, "status", 0) in (401, 403):
         return SourceError(f"'{shown}' may not be read: HTTP {error.status}", hint="check the credentials")  # type: ignore[attr-defined]
-    return SourceError(
+    return SourceUnavailableError(
         f"'{shown}' cannot be reached: {_said(error, url)}",
         hint="check the address, the network and the proxy (for a private S3 server: AWS_ENDPOINT_URL)",
     )

@@ -85,7 +85,11 @@ def create_app(
             pool.shutdown(wait=True)
 
     # The pages with API documentation would fetch scripts from elsewhere.
-    app = FastAPI(title=f"penstock: {source.reference}", docs_url=None, redoc_url=None, lifespan=lifespan)
+    # With a token, what the API looks like is nobody else's business either.
+    described = None if token else "/openapi.json"
+    app = FastAPI(
+        title=f"penstock: {source.reference}", docs_url=None, redoc_url=None, openapi_url=described, lifespan=lifespan
+    )
     app.state.switch = switch
     _refuse_in_one_form(app)
     _add_health(app, switch)

@@ -25,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     profile: str = ""
     backend: str = "local"
     image: str = ""
+    trusted_types: tuple[str, ...] = ()  # what a registered model may contain besides scikit-learn's own classes
+    allow_pickle: bool = False  # let models that other tools registered as pickles run their code
 
     @property
     def runs_url(self) -> str:
@@ -41,8 +43,15 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _KEYS: dict[str, type] = {
     "runs": str, "artifacts": str, "tracking": str, "workers": int, "durability": str, "seed": int, "home": str,
-    "backend": str, "image": str,
+    "backend": str, "image": str, "trusted_types": list, "allow_pickle": bool,
 }  # fmt: skip
+
+
+_SHOWN: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
+_PARSED: dict[type, Any] = {
+    bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
+    list: lambda text: tuple(filter(None, text.split(","))),
+}
 
 
 def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Settings:
@@ -95,9 +104,9 @@ def _checked(table: dict[str, Any], source: str) -> dict[str, Any]:
     for key, value in table.items():
         if key not in _KEYS:
             raise ConfigError(f"{source}: unknown setting '{key}'", hint=did_you_mean(key, [*_KEYS, "profiles"]))
-        if not isinstance(value, _KEYS[key]) or isinstance(value, bool):
-            raise ConfigError(f"{source}: '{key}' is {value!r}, but a {_KEYS[key].__name__} is expected")
-    return dict(table)
+        if type(value) is not _KEYS[key]:
+            raise ConfigError(f"{source}: '{key}' is {value!r}, but it takes {_SHOWN[_KEYS[key]]}")
+    return {key: tuple(map(str, value)) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def _environment() -> dict[str, Any]:
@@ -107,7 +116,7 @@ def _environment() -> dict[str, Any]:
         if text is None:
             continue
         try:
-            values[key] = kind(text)
-        except ValueError:
-            raise ConfigError(f"PENSTOCK_{key.upper()} is {text!r}, but a {kind.__name__} is expected") from None
+            values[key] = _PARSED.get(kind, kind)(text)
+        except (ValueError, KeyError):
+            raise ConfigError(f"PENSTOCK_{key.upper()} is {text!r}, but it takes {_SHOWN[kind]}") from None
     return values

@@ -51,7 +51,12 @@ class Project:
         from ..tracking import MlflowRegistry
 
         self.make_home()
-        return MlflowRegistry(self.settings.tracking or None, home=self.home)
+        return MlflowRegistry(
+            self.settings.tracking or None,
+            home=self.home,
+            trusted=self.settings.trusted_types,
+            allow_pickle=self.settings.allow_pickle,
+        )
 
     @cached_property
     def fingerprints(self) -> Fingerprints:

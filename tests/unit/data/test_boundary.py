@@ -111,7 +111,7 @@ def test_without_a_policy_every_kind_of_bad_row_is_listed() -> None:
         "  small: 1 row (row 4)\n"
         "  count: missing: 1 row (row 5)\n"
         "  count: not a whole number: 1 row (row 6 has 1.5)\n"
-        "  hint: fix the data, or set bad rows aside: @step(quarantine=Quarantine(max_fraction=0.05))"
+        "  hint: fix the data, or set bad rows aside: @step(on_invalid=Quarantine(max_fraction=0.05))"
     )
 
 

@@ -86,7 +86,7 @@ def test_without_a_policy_every_kind_of_bad_row_is_listed() -> None:
         "  kind: expect_column_values_to_be_in_set(value_set=['x', 'y']): 2 rows (row 2 has 'q', row 3 has 'q')\n"
         "  radius: not a number: 1 row (row 2 has 'abc')\n"
         "  radius: expect_column_values_to_not_be_null: 1 row (row 3)\n"
-        "  hint: fix the data, or set bad rows aside: @step(quarantine=Quarantine(max_fraction=0.05))"
+        "  hint: fix the data, or set bad rows aside: @step(on_invalid=Quarantine(max_fraction=0.05))"
     )
     assert "more than the quarantine's max_rows=1" in refused(DIRTY, SUITE, Quarantine(max_rows=1))
 
