@@ -64,9 +64,7 @@ class Server:
 
     def predict(self, rows: list[dict[str, float]]) -> dict[str, object]:
         body = json.dumps({"rows": rows}).encode()
-        request = urllib.request.Request(
-            f"{self.url}/predict", data=body, headers={"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(f"{self.url}/predict", data=body, headers={"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as answer:
             return dict(json.load(answer))
 
@@ -114,10 +112,14 @@ def main() -> None:
     columns = ["mean_radius", "mean_texture", "mean_perimeter", "mean_area", "mean_smoothness", "mean_compactness",
                "mean_concavity", "mean_symmetry"]  # fmt: skip
     sample = measurements.iloc[[0, 20, 21, 100]]
-    rows = features(sample[columns]).to_dict(orient="records")  # a step is a plain function: the same one as in training
+    rows = features(sample[columns]).to_dict(orient="records")  # a step is a plain function: the one used in training
     answer = server.predict(rows)
     for row, truth, predicted, probability in zip(
-        rows, sample[LABEL], answer["predictions"], answer["probabilities"], strict=True  # type: ignore[call-overload]
+        rows,
+        sample[LABEL],
+        answer["predictions"],
+        answer["probabilities"],
+        strict=True,  # type: ignore[call-overload]
     ):
         print(f"  radius {row['mean_radius']:5.2f}  texture {row['mean_texture']:5.2f}  ->  malignant "
               f"{predicted}  (p = {max(probability):.3f}, truth {truth})")  # fmt: skip

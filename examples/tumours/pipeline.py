@@ -1,8 +1,8 @@
 """From raw measurements to a live model: the whole job, readable in two minutes.
 
-    python make_data.py                       write data/*.csv from the data that scikit-learn ships
-    penstock run pipeline.py                  train, gate, register, deploy
-    penstock serve models:/tumour@champion    answer requests
+python make_data.py                       write data/*.csv from the data that scikit-learn ships
+penstock run pipeline.py                  train, gate, register, deploy
+penstock serve models:/tumour@champion    answer requests
 """
 
 from typing import NamedTuple
@@ -100,8 +100,15 @@ def tumour(source: str = "data/measurements.csv", strengths: list[float] = [0.00
     train, validation, test = split(rows, seed)
     models = fit.partial(train).map(strength=strengths)
     best = pick(models, validation)
-    verdict = gate(best, on=test, label=LABEL, metrics=["auc", "accuracy"], minimum={"auc": 0.95},
-                   not_worse_than="tumour@champion", margin=0.002)
+    verdict = gate(
+        best,
+        on=test,
+        label=LABEL,
+        metrics=["auc", "accuracy"],
+        minimum={"auc": 0.95},
+        not_worse_than="tumour@champion",
+        margin=0.002,
+    )
     with when(verdict.passed):
         version = register("tumour", best, evidence=verdict, example=test)
         deploy(version, alias="champion")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.conformance import postgres
 from tests.conformance.s3 import s3_bucket, s3_server
 
@@ -36,7 +35,7 @@ class Project:
     def penstock(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "penstock", *arguments],
-            cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=self.root, env=self.environment, text=True, capture_output=True,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

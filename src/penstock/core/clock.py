@@ -1,4 +1,4 @@
-"""Time comes from a clock that tests can turn. Instants are integer microseconds UTC inside, aware datetimes outside."""
+"""Time comes from a clock that tests can turn. Instants: integer microseconds UTC inside, aware datetimes outside."""
 
 from __future__ import annotations
 

@@ -66,8 +66,7 @@ class PenstockError(Exception):
 
 
 def _rebuild(cls: type[PenstockError], problem: str, state: dict[str, Any]) -> PenstockError:
-    error = cls.__new__(cls)
-    Exception.__init__(error, problem)
+    error = cls(problem)  # not cls.__new__: MemoryError refuses it
     error.__dict__.update(state)
     return error
 

@@ -15,7 +15,7 @@ def run_id(pipeline: str, at_us: int, *, bump: int = 0) -> str:
     """The id of a run that starts at `at_us`; `bump` moves to the next free one after a clash.
 
     >>> run_id("churn", 1795414725000000)
-    'churn-2026-11-23-9iko'
+    'churn-2026-11-23-9gvi'
     >>> run_id("churn", 1795414725000000, bump=1) > run_id("churn", 1795414725000000)
     True
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -428,7 +429,7 @@ def test_a_canonical_model_file_is_canonical_already(tmp_path: Path) -> None:
 # -- digest for digest ------------------------------------------------------------------------------------------------
 
 ELSEWHERE = """
-import json, sys
+import json, pickle, sys
 sys.path.insert(0, sys.argv[1])
 import test_codecs as here
 from pathlib import Path
@@ -436,12 +437,13 @@ from penstock.stores.artifacts import ArtifactStore
 from penstock.stores.blobs import open_blobs
 home = Path(sys.argv[2])
 store = ArtifactStore(open_blobs(str(home / "store"), home=home), inline_limit=0)
-print(json.dumps(here.digests(store)))
+models = pickle.loads((home / "models").read_bytes())
+print(json.dumps(here.digests(store, models)))
 """
 
 
-def digests(store: ArtifactStore) -> dict[str, str]:
-    values: dict[str, Any] = {f"model_{name}": make() for name, make in MODELS.items()}
+def digests(store: ArtifactStore, models: dict[str, Any]) -> dict[str, str]:
+    values: dict[str, Any] = {f"model_{name}": model for name, model in models.items()}
     values |= {f"pandas_{name}": frame for name, frame in FRAMES.items()}
     values |= {f"polars_{name}": value for name, value in POLARS.items()}
     values |= {
@@ -457,9 +459,14 @@ def digests(store: ArtifactStore) -> dict[str, str]:
 
 
 def test_the_same_values_have_the_same_digests_in_another_process(tmp_path: Path) -> None:
-    here = digests(ArtifactStore(open_blobs(str(tmp_path / "here"), home=tmp_path / "here"), inline_limit=0))
+    # Fitted once: with several OpenMP threads, boosting sums in another order each time, and is another model.
+    models = {name: make() for name, make in MODELS.items()}
+    there_home = tmp_path / "there"
+    there_home.mkdir()
+    (there_home / "models").write_bytes(pickle.dumps(models))
+    here = digests(ArtifactStore(open_blobs(str(tmp_path / "here"), home=tmp_path / "here"), inline_limit=0), models)
     answer = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), str(tmp_path / "there")],
+        [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), str(there_home)],
         env=os.environ | {"PYTHONHASHSEED": "12345"},
         capture_output=True,
         text=True,

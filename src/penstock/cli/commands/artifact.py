@@ -43,7 +43,9 @@ examples:
     add("action", choices=("show", "get"), metavar="{show,get}", help="look at it, or fetch it")
     add("run", metavar="RUN", help="a run's id, a part of it, or `last`")
     add("value", metavar="STEP[.OUTPUT]", help="a step, and which of its outputs")
-    add("--output", "-o", metavar="FILE", help="for `get`: tables become .csv, .parquet or .json by its suffix; - is stdout")
+    add(
+        "--output", "-o", metavar="FILE", help="for `get`: tables become .csv, .parquet or .json by suffix; - is stdout"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -53,7 +55,8 @@ def execute(arguments: argparse.Namespace) -> int:
     run, output = _chosen(runs, arguments.value, summary.record.id)
     if arguments.action == "get":
         ref = _only(run, output, summary.record.id)
-        return _get(project.artifacts, ref, Path(arguments.output) if arguments.output not in (None, "-") else None, arguments.value)
+        target = None if arguments.output in (None, "-") else Path(arguments.output)
+        return _get(project.artifacts, ref, target, arguments.value)
     outputs = {output: run.outputs[output]} if output is not None else run.outputs
     if arguments.json:
         print_json([_facts(summary, run, name, ref, runs) for name, ref in outputs.items()])
