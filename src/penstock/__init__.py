@@ -8,6 +8,7 @@ Names load when they are first used, so that `import penstock` costs next to not
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -104,12 +105,22 @@ def __dir__() -> list[str]:
 
 
 def _bind() -> None:
-    """`Pipeline.run` knows no engine; this is the one place that gives it the local one."""
+    """`Pipeline.run` knows no engine; this is the one place that gives it the local one, and a notebook its display."""
     from .authoring.pipeline import bind_runner
 
     def local() -> Any:
         from .wiring.runner import LocalRunner
 
-        return LocalRunner()
+        return LocalRunner(default_listener=_notebook_listener if "IPython" in sys.modules else None)
 
     bind_runner(local)
+    if "IPython" in sys.modules:
+        from .cli.notebook import activate
+
+        activate()
+
+
+def _notebook_listener() -> Any:
+    from .cli.notebook import notebook_listener
+
+    return notebook_listener()

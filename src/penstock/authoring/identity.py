@@ -10,7 +10,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from ..core.canonical import digest_bytes
 from ..core.errors import DefinitionError, UsageError, did_you_mean
+from .signature import unwrapped
 
 MARKERS = ("penstock.toml", "pyproject.toml", ".git")
 _OUTSIDE = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -30,23 +32,29 @@ def project_root(file: str) -> str:
 
 
 def module_file(fn: Callable[..., Any]) -> str | None:
-    """The file a function lives in; None for notebooks and the interactive prompt."""
-    module = sys.modules.get(fn.__module__)
-    file = getattr(module, "__file__", None)
-    if file is None:
-        code = getattr(fn, "__code__", None)
-        file = code.co_filename if code is not None and os.path.isfile(code.co_filename) else None
+    """The file a function lives in; None for notebooks, the interactive prompt and code made by `exec`."""
+    code = getattr(unwrapped(fn), "__code__", None)
+    source: str = code.co_filename if code is not None else ""
+    if source.startswith("<"):
+        return None
+    file = getattr(sys.modules.get(fn.__module__), "__file__", None)
+    if file is None and os.path.isfile(source):
+        file = source
     return os.path.realpath(file) if file else None
 
 
 def target_of(fn: Callable[..., Any], root: str) -> str:
-    """ "folder/file.py:qualname" inside the project, "package.module:qualname" outside it, "<notebook>:name" nowhere."""
+    """ "folder/file.py:qualname" in the project, "package.module:qualname" outside it, "<notebook>:name" in no file."""
     file = module_file(fn)
     if file is None:
-        return f"<notebook>:{fn.__qualname__}"
+        return by_value_target(fn)
     if file.startswith(root + os.sep) and not any(part in file for part in _OUTSIDE):
         return f"{os.path.relpath(file, root).replace(os.sep, '/')}:{fn.__qualname__}"
     return f"{fn.__module__}:{fn.__qualname__}"
+
+
+def by_value_target(fn: Callable[..., Any]) -> str:
+    return f"<notebook>:{fn.__qualname__}"
 
 
 def is_notebook(target: str) -> bool:
@@ -73,13 +81,21 @@ def load_file(file: str) -> ModuleType:
         return module
     if not os.path.isfile(file):
         raise UsageError(f"there is no file {file}", hint=_near_files(file))
-    base, name = _import_name(file)
-    if base not in sys.path:
-        sys.path.insert(0, base)
-    if "." in name:
-        importlib.import_module(name.rpartition(".")[0])
-    if name in sys.modules:  # another module already has the name of this file
-        name = "_penstock_" + name.replace(".", "_")
+    folder, name = _import_name(file)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    package, _, stem = name.rpartition(".")
+    if package:
+        importlib.import_module(package)
+        if (module := _loaded(file)) is not None:  # the package has imported it
+            return module
+    module = _executed(_free_name(name, file), file)
+    if package:
+        setattr(sys.modules[package], stem, module)
+    return module
+
+
+def _executed(name: str, file: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise UsageError(f"{file} is not a Python file", hint="give a file that ends in .py")
@@ -96,15 +112,41 @@ def load_file(file: str) -> ModuleType:
 def adopt_main() -> None:
     """Let `__main__` be known by its file's name too, so that its classes mean the same in every process."""
     main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
-    if main is None or not file or not file.endswith(".py"):
+    file = _main_file()
+    if main is None or file is None:
         return
-    _, name = _import_name(os.path.realpath(file))
-    if sys.modules.setdefault(name, main) is not main:
-        return
+    name = _free_name(_import_name(file)[1], file)
+    sys.modules.setdefault(name, main)
     for value in list(vars(main).values()):
         if isinstance(value, type) and value.__module__ == "__main__":
             value.__module__ = name
+
+
+def class_name(kind: type) -> str:
+    """ "module:Class", the same whether the class's file was run or imported."""
+    module, file = kind.__module__, _main_file()
+    if module == "__main__" and file is not None:
+        module = _free_name(_import_name(file)[1], file)
+    return f"{module}:{kind.__qualname__}"
+
+
+def _main_file() -> str | None:
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return os.path.realpath(file) if file and file.endswith(".py") else None
+
+
+def hidden_by(fn: Callable[..., Any]) -> str | None:
+    """What stands in the module where a step of this function should be found; None where all is well."""
+    found: Any = sys.modules.get(fn.__module__)
+    if found is None:
+        return None  # it was run by other means than an import; its file is what counts
+    for part in fn.__qualname__.split("."):
+        if not hasattr(found, part):
+            return "nothing"
+        found = getattr(found, part)
+    if getattr(found, "fn", None) is fn:
+        return None
+    return f"a {type(found).__name__}" if getattr(found, "fn", None) is None else "another step"
 
 
 def find_qualname(module: ModuleType, qualname: str, place: str) -> Any:
@@ -123,9 +165,12 @@ def find_qualname(module: ModuleType, qualname: str, place: str) -> Any:
 
 
 def _loaded(file: str) -> ModuleType | None:
-    for module in list(sys.modules.values()):
+    base = os.path.basename(file)
+    for name, module in list(sys.modules.items()):
         known = getattr(module, "__file__", None)
-        if known and known.endswith(".py") and (known == file or os.path.realpath(known) == file):
+        if not known or not known.endswith(".py"):
+            continue
+        if known == file or ((name == "__main__" or known.endswith(base)) and os.path.realpath(known) == file):
             return module
     return None
 
@@ -133,11 +178,27 @@ def _loaded(file: str) -> ModuleType | None:
 def _import_name(file: str) -> tuple[str, str]:
     """The folder for sys.path and the dotted name: packages are entered from above their outermost `__init__.py`."""
     folder, stem = os.path.split(file)
-    parts = [stem.removesuffix(".py")]
+    parts = [stem.removesuffix(".py").replace(".", "_")]
     while os.path.exists(os.path.join(folder, "__init__.py")):
         folder, package = os.path.split(folder)
         parts.insert(0, package)
+    if parts[-1] == "__init__":
+        parts.pop()
     return folder, ".".join(parts)
+
+
+def _free_name(name: str, file: str) -> str:
+    """`name`, or one that only this file has: a name of Python's own library, or of another file, stays theirs."""
+    holder = sys.modules.get(name)
+    ours = holder is not None and _same_file(getattr(holder, "__file__", None), file)
+    if ours or (holder is None and name not in sys.stdlib_module_names):
+        return name
+    place = os.path.relpath(file, project_root(file))  # not the whole path: it differs from machine to machine
+    return f"_penstock_{digest_bytes(place.encode())[:8]}_{name.replace('.', '_')}"
+
+
+def _same_file(known: str | None, file: str) -> bool:
+    return known is not None and os.path.realpath(known) == file
 
 
 def _near_files(file: str) -> str:

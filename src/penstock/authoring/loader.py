@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import DefinitionError
 from ..ports.steps import LoadedStep
 from .identity import find_qualname, is_notebook, load_module, split_target
-from .signature import fields_of
 from .step import AsyncStep, Step
 
 
 class FileLoader:
-    """Loads steps of one project; `entry` (the pipeline's own file) is imported first, so names mean what they meant."""
+    """Loads steps of one project; `entry`, the pipeline's own file, is imported first: names mean what they meant."""
 
     def __init__(
         self,
@@ -72,17 +70,14 @@ class FileLoader:
 def loaded_step(target: str, found: Step[..., Any]) -> LoadedStep:
     """A step with its annotations resolved, for whoever runs it."""
     signature = found.signature
-    if signature.unresolved:
-        raise signature.unresolved[0]
-    returns = signature.returns
-    inner = typing.get_args(returns)[0] if typing.get_origin(returns) is typing.Annotated else returns
-    fields = fields_of(inner)
+    if signature.problems:
+        raise signature.problems[0]
     return LoadedStep(
         target=target,
         fn=found.fn,
         parameters=dict(signature.annotations),
-        returns=returns,
-        outputs=fields or {"output": returns},
-        result_type=inner if fields else None,
+        returns=signature.returns,
+        outputs=signature.fields or {"output": signature.returns},
+        result_type=signature.result_type,
         is_async=isinstance(found, AsyncStep),
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
-from ..core.errors import DefinitionError
+import msgspec
+
+from ..core.errors import DefinitionError, did_you_mean
 from ..core.location import caller_location
 from ..core.units import Duration, Size, duration, size_bytes
 from ..graph import Cron as CronRecord
-from ..graph import LimitPolicy, ResourceRequest, RetryPolicy
+from ..graph import LimitPolicy, Quarantine, ResourceRequest, RetryPolicy, StepOptions
 from ..ports.records import FailureClass
+from .identity import class_name
 
 T = TypeVar("T")
 
@@ -66,9 +69,9 @@ class Retry:
         on: Sequence[type[BaseException] | str] = (),
         not_on: Sequence[type[BaseException] | str] = (),
     ) -> None:
-        if attempts < 1:
-            raise _option_error(f"Retry(attempts={attempts!r}): a step needs at least one attempt")
-        if factor < 1:
+        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+            raise _option_error(f"Retry(attempts={attempts!r}): attempts are counted from 1, the first included")
+        if not isinstance(factor, (int, float)) or factor < 1:
             raise _option_error(f"Retry(factor={factor!r}): the factor must be 1 or more")
         if jitter not in ("none", "full", "equal"):
             raise _option_error(f"Retry(jitter={jitter!r}): jitter is 'none', 'full' or 'equal'")
@@ -87,6 +90,10 @@ class Resources:
     """What a step would like to have. A place that cannot give it waives it, and the run says so."""
 
     def __init__(self, cpu: float | None = None, memory: Size | None = None, gpu: int = 0) -> None:
+        if cpu is not None and (not isinstance(cpu, (int, float)) or cpu <= 0):
+            raise _option_error(f"Resources(cpu={cpu!r}): a number of processors is more than 0")
+        if not isinstance(gpu, int) or gpu < 0:
+            raise _option_error(f"Resources(gpu={gpu!r}): a number of GPUs is 0 or more")
         self.request = ResourceRequest(cpu=cpu, memory_bytes=_bytes("Resources(memory)", memory), gpu=gpu)
 
 
@@ -95,6 +102,17 @@ class Limits:
 
     def __init__(self, memory: Size | None = None) -> None:
         self.policy = LimitPolicy(memory_bytes=_bytes("Limits(memory)", memory))
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_CRON_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of week", 0, 7, _DAYS),
+)
 
 
 def Cron(expression: str, *, tz: str = "UTC") -> CronRecord:
@@ -109,35 +127,53 @@ def Cron(expression: str, *, tz: str = "UTC") -> CronRecord:
             f"Cron({expression!r}) has {len(fields)} fields, not 5",
             hint='write minute, hour, day of month, month, day of week: "0 3 * * *" is every day at 03:00',
         )
-    for field, (low, high) in zip(fields, ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7)), strict=True):
-        for number in _numbers(field):
-            if not low <= number <= high:
-                raise _option_error(f"Cron({expression!r}): {number} is outside {low}-{high}")
+    for field, (what, low, high, names) in zip(fields, _CRON_FIELDS, strict=True):
+        for part in field.split(","):
+            if (wrong := _cron_fault(part, low, high, names)) is not None:
+                raise _option_error(f"Cron({expression!r}): {what} {field!r}: {wrong}")
     if tz != "UTC":
-        import zoneinfo
-
-        try:
-            zoneinfo.ZoneInfo(tz)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-            raise _option_error(
-                f"Cron(tz={tz!r}): no such time zone", hint='write for example "Europe/Paris"'
-            ) from None
+        _check_zone(tz)
     return CronRecord(expression, tz)
 
 
-def _numbers(field: str) -> list[int]:
-    import re
+def _cron_fault(part: str, low: int, high: int, names: tuple[str, ...]) -> str | None:
+    """What is wrong with one element of a cron field: `*`, `5`, `1-5`, `mon-fri`, each with an optional `/step`."""
+    span, slash, every = part.partition("/")
+    if slash and (not every.isdigit() or int(every) < 1):
+        return f"the step after '/' is {every!r}, not a number from 1"
+    if span == "*":
+        return None
+    bounds: list[int] = []
+    for text in span.split("-", 1):
+        word = text.lower()
+        number = names.index(word) + (low or 0) if word in names else int(text) if text.isdigit() else None
+        if number is None:
+            return f"{text!r} is not a number" + (f" or one of {', '.join(names)}" if names else "")
+        if not low <= number <= high:
+            return f"{number} is outside {low}-{high}"
+        bounds.append(number)
+    return f"{span!r} runs backwards" if bounds != sorted(bounds) else None
 
-    if not re.fullmatch(r"[\d*/,\-A-Za-z]+", field):
-        raise _option_error(f"{field!r} is not a cron field")
-    return [int(number) for number in re.findall(r"(?<!/)\b\d+", field)]
+
+def _check_zone(tz: str) -> None:
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(tz)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        zones = sorted(zoneinfo.available_timezones())
+        near = did_you_mean(tz, zones)
+        raise _option_error(
+            f"Cron(tz={tz!r}): no such time zone",
+            hint=near if near.startswith("did") else 'write for example "Europe/Paris"',
+        ) from None
 
 
 def _failure_names(option: str, classes: Sequence[type[BaseException] | str]) -> tuple[str, ...]:
     names: list[str] = []
     for each in (classes,) if isinstance(classes, (type, str)) else classes:
         if isinstance(each, type) and issubclass(each, BaseException):
-            names.append(f"{each.__module__}:{each.__qualname__}")
+            names.append(class_name(each))
         elif isinstance(each, str) and (each in FailureClass.__members__.values() or ":" in each):
             names.append(str(each))
         else:
@@ -156,7 +192,90 @@ def _seconds(what: str, value: Duration) -> float:
 
 
 def timeout_seconds(value: Duration | None) -> float | None:
-    return None if value is None else _seconds("timeout", value)
+    if value is None:
+        return None
+    seconds = _seconds("timeout", value)
+    if seconds <= 0:
+        raise _option_error(f"timeout: {value!r} leaves no time at all", hint='write for example "10m"')
+    return seconds
+
+
+def step_options(current: StepOptions, **changes: Any) -> StepOptions:
+    """`current` with user-facing options parsed into records."""
+    parsed: dict[str, Any] = {}
+    for key, value in changes.items():
+        field, parse = _STEP_OPTIONS.get(key, (key, None))
+        if parse is None:
+            raise _option_error(f"@step has no option '{key}'", hint=did_you_mean(key, list(_STEP_OPTIONS)))
+        parsed[field] = parse(key, value)
+    options = msgspec.structs.replace(current, **parsed)
+    if options.isolation == "thread" and (options.timeout_s is not None or options.limits is not None):
+        raise _option_error(
+            'isolation="thread" with a timeout or a limit: a thread cannot be stopped', hint='use isolation="process"'
+        )
+    return options
+
+
+def _retry(key: str, value: Any) -> RetryPolicy | None:
+    retry = Retry(value) if isinstance(value, int) else _instance(Retry, key, value, "Retry(attempts=3), or a number")
+    return retry.policy if retry is not None else None
+
+
+def _resources(key: str, value: Any) -> ResourceRequest | None:
+    wanted = _instance(Resources, key, value, 'Resources(cpu=4, memory="8Gi")')
+    return wanted.request if wanted is not None else None
+
+
+def _limits(key: str, value: Any) -> LimitPolicy | None:
+    limits = _instance(Limits, key, value, 'Limits(memory="8Gi")')
+    return limits.policy if limits is not None else None
+
+
+def _quarantine(key: str, value: Any) -> Quarantine | None:
+    return _instance(Quarantine, key, value, "Quarantine(max_fraction=0.1)")
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value)
+    for name in names:
+        if not isinstance(name, str):
+            raise _option_error(f"{key}: {name!r} is not the name of an environment variable")
+    return names
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _option_error(f"{key} is {value!r}, but True or False is expected")
+    return value
+
+
+def _one_of(*allowed: str | None) -> Callable[[str, Any], str | None]:
+    def parse(key: str, value: Any) -> str | None:
+        if value not in allowed:
+            shown = [each for each in allowed if each is not None]
+            raise _option_error(f"{key} is {value!r}", hint=did_you_mean(str(value), shown))
+        return cast("str | None", value)
+
+    return parse
+
+
+def _instance(kind: type[T], key: str, value: Any, example: str) -> T | None:
+    if value is not None and not isinstance(value, kind):
+        raise _option_error(f"{key} is {value!r}, but {kind.__name__} is expected", hint=f"write {key}={example}")
+    return value
+
+
+_STEP_OPTIONS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "retry": ("retry", _retry),
+    "timeout": ("timeout_s", lambda key, value: timeout_seconds(value)),
+    "resources": ("resources", _resources),
+    "limits": ("limits", _limits),
+    "on_invalid": ("quarantine", _quarantine),
+    "env": ("env", _names),
+    "isolation": ("isolation", _one_of("auto", "process", "thread")),
+    "cache": ("cache", _flag),
+    "effect": ("effect", _one_of(None, "exactly-once", "at-least-once", "at-most-once")),
+}
 
 
 def _bytes(what: str, value: Size | None) -> int | None:

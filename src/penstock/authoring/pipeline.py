@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from ..core.errors import DefinitionError, ParameterError
+from ..core.errors import CodecError, DefinitionError, ParameterError, did_you_mean
 from ..core.jsonvalue import dumps, loads
-from ..core.location import caller_location
+from ..core.location import Location, caller_location, shown_path
 from ..graph import Argument, Cron, Fields, Graph, Param, Parameter
 from ..ports.runner import Runner, RunResult
-from .handles import Handle
+from .handles import Handle, broken_handle
 from .identity import adopt_main, module_file, project_root, target_of
 from .options import SecretName, is_static
-from .recorder import ACTIVE, Recorder
-from .signature import Signature, shown_type
+from .recorder import ACTIVE, Recorder, checked_name, has_handle
+from .signature import Signature, shown_type, unwrapped
 from .typecheck import value_fits
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _runner: Callable[[], Runner] | None = None
 
 
@@ -68,16 +70,22 @@ class Pipeline(Generic[P, R]):
     @property
     def root(self) -> str:
         """The project this pipeline lives in: the nearest folder with penstock.toml, pyproject.toml or .git."""
-        import os
-
         file = module_file(self.fn)
         return project_root(file) if file else os.path.realpath(os.getcwd())
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> RunResult:
         """Run it here and wait. A step's exception comes through unchanged, with a note that names step and run."""
+        if ACTIVE.get() is not None:
+            raise DefinitionError(
+                f"'{self.name}.run()' is called while a pipeline is built",
+                where=caller_location(),
+                hint=f"to nest it, call {self.name}(…)",
+            )
         bound, problems = self.signature.bind(args, kwargs, where=caller_location())
         if problems:
-            raise ParameterError(problems[0].problem, hint=problems[0].hint, where=problems[0].where)
+            raise ParameterError(
+                "; ".join(each.problem for each in problems), hint=problems[0].hint, where=problems[0].where
+            )
         parameters = self.parameters(bound)
         if _runner is None:
             raise RuntimeError("no runner is bound; import penstock, not penstock.authoring")
@@ -91,122 +99,177 @@ class Pipeline(Generic[P, R]):
 
     def parameters(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Given values and defaults as JSON text, checked against the annotations; every mistake is told at once."""
-        wrong = [
-            f"'{name}' takes {shown_type(annotation)}, but {value!r} was given"
-            for name, annotation in self.signature.annotations.items()
-            if name in values
-            and not isinstance(value := values[name], SecretName)
-            and not value_fits(value, annotation)
-        ]
+        wrong = [text for name in values if (text := self._wrong_value(name, values[name])) is not None]
         if wrong:
             raise ParameterError(f"parameters of '{self.name}': " + "; ".join(wrong), where=self.signature.where)
         every = {**self.signature.defaults, **values}
-        return {
-            name: dumps(f"secret:{every[name].name}")
-            if isinstance(every[name], SecretName)
-            else dumps(every[name], self.signature.annotations[name])
-            for name in self.signature.names
-            if name in every
-        }
+        return {name: _written(every[name], self.signature, name) for name in self.signature.names if name in every}
 
-    def trace(self, parameters: Mapping[str, str] | None = None) -> Traced:
-        """The graph. `parameters` (JSON text) matter only for Static ones. Raises DefinitionError with every problem."""
+    def trace(self, parameters: Mapping[str, str] | None = None, *, by_value: bool = False) -> Traced:
+        """The graph. Raises DefinitionError with every problem.
+
+        parameters: as JSON text; they matter for Static ones only.
+        by_value: for a run in this process, as tests want it: functions that no other process could find are fine.
+        """
         adopt_main()
-        recorder = Recorder(self.root)
-        recorder.problems += self.signature.unresolved
-        handles = {name: self._parameter(recorder, name, parameters or {}) for name in self.signature.names}
-        token = ACTIVE.set(recorder)
-        result: Argument | None = None
+        recorder = Recorder(self.root, self.fn, by_value=by_value)
+        recorder.problems += self.signature.problems
+        target = target_of(self.fn, recorder.root) if by_value else self._target(recorder)
+        result = self._traced_body(recorder, parameters or {})
         try:
-            # A problem already found is not repeated by the body, which might trip over it.
-            value = cast(Any, self.fn)(**handles)
-            result = _result(recorder, value, self.signature)
-        except DefinitionError as error:
-            recorder.problems.extend(error.problems or [error])
-        finally:
-            ACTIVE.reset(token)
-        target = target_of(self.fn, recorder.root)
-        if "<locals>" in target:
-            recorder.problems.append(
-                DefinitionError(
-                    f"pipeline '{self.name}' is defined inside another function, so another process could not find it",
-                    where=self.signature.where,
-                    hint="move it to module level",
-                )
+            graph = Graph.checked(
+                pipeline=self.name,
+                target=target,
+                nodes=tuple(recorder.nodes.values()),
+                scopes=tuple(recorder.scopes.values()),
+                parameters=tuple(recorder.parameters),
+                result=result,
+                tags=self.tags,
+                schedule=self.schedule,
+                fail_fast=self.fail_fast,
             )
+        except DefinitionError as error:
+            recorder.problems += error.problems
         if recorder.problems:
             raise DefinitionError(_count(self.name, len(recorder.problems)), problems=recorder.problems)
-        graph = Graph.checked(
-            pipeline=self.name,
-            target=target,
-            nodes=tuple(recorder.nodes.values()),
-            scopes=tuple(recorder.scopes.values()),
-            parameters=tuple(recorder.parameters),
-            result=result,
-            tags=self.tags,
-            schedule=self.schedule,
-            fail_fast=self.fail_fast,
-        )
         return Traced(graph, recorder.root, recorder.functions)
 
-    @overload
-    def map(self, /, **over: Any) -> list[R]: ...
-    @overload
-    def map(self, fixed: Mapping[str, Any], /, **over: Any) -> list[R]: ...
-    def map(self, fixed: Mapping[str, Any] | None = None, /, **over: Any) -> list[R]:
+    def map(self, /, *, max_size: int | None = None, **over: Any) -> list[R]:
         """Inside another pipeline: the whole pipeline once per element; maps inside it nest."""
-        recorder = ACTIVE.get()
-        if recorder is None:
-            raise DefinitionError(f"'{self.name}.map()' belongs inside a pipeline", where=caller_location())
-        bound, problems = self.signature.bind((), {**(fixed or {}), **over}, where=caller_location())
-        recorder.problems += problems
-        with recorder.mapped(self.name, {name: bound[name] for name in over if name in bound}) as elements:
-            return cast("list[R]", self._body(recorder, {**bound, **elements}))
+        return PartialPipeline(self, (), {}).map(max_size=max_size, **over)
 
-    def partial(self, **fixed: Any) -> PartialPipeline[R]:
+    def partial(self, *args: Any, **fixed: Any) -> PartialPipeline[R]:
         """Fix the arguments that do not vary, then `.map()`."""
-        return PartialPipeline(self, fixed)
+        return PartialPipeline(self, args, fixed)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         where = caller_location()
-        recorder = ACTIVE.get()
-        if recorder is None:
-            raise DefinitionError(
-                f"'{self.name}' is a pipeline; a call only nests it inside another one",
-                where=where,
-                hint=f"run it with {self.name}.run(…), or `penstock run`",
-            )
+        recorder = self._recorder(f"'{self.name}' is a pipeline; a call only nests it inside another one", where)
         bound, problems = self.signature.bind(args, kwargs, where=where)
         recorder.problems += problems
-        with recorder.nested(self.name):
-            return cast(R, self._body(recorder, bound))
+        with recorder.nested(self.name, self.fn, where):
+            return cast(R, self._body(recorder, bound, where))
 
-    def _body(self, recorder: Recorder, bound: Mapping[str, Any]) -> Any:
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _recorder(self, problem: str, where: Location | None) -> Recorder:
+        recorder = ACTIVE.get()
+        if recorder is None:
+            raise DefinitionError(problem, where=where, hint=f"run it with {self.name}.run(…), or `penstock run`")
+        recorder.problems += [each for each in self.signature.problems if each not in recorder.problems]
+        return recorder
+
+    def _traced_body(self, recorder: Recorder, parameters: Mapping[str, str]) -> Argument | None:
+        """Run the body on handles. What it raises after a noted mistake is one more problem, no traceback."""
+        values = {name: self._parameter(recorder, name, parameters) for name in self.signature.names}
+        if self.signature.is_lazy:
+            return None
+        token = ACTIVE.set(recorder)
+        try:
+            return _result(recorder, cast(Any, self.fn)(**values), self.signature)
+        except DefinitionError as error:
+            recorder.problems += [each for each in error.problems or [error] if each not in recorder.problems]
+        except Exception as error:  # the body is the user's code; the first mistake is raised as it is
+            if not recorder.problems:
+                raise
+            recorder.problem(f"and then the body stopped: {type(error).__name__}: {error}", _raised_at(error))
+        finally:
+            ACTIVE.reset(token)
+        return None
+
+    def _target(self, recorder: Recorder) -> str:
+        target = target_of(self.fn, recorder.root)
+        if "<locals>" in target or "<lambda>" in target:
+            recorder.problem(
+                f"pipeline '{self.name}' is defined inside another function, so another process could not find it",
+                self.signature.where,
+                hint="move it to module level",
+            )
+        return target
+
+    def _body(self, recorder: Recorder, bound: Mapping[str, Any], where: Location | None) -> Any:
+        """The body as a part of another pipeline, on what it is given there."""
         values = {}
         for name in self.signature.names:
             value = bound.get(name, self.signature.defaults.get(name))
-            annotation = self.signature.annotations[name]
-            plain = isinstance(value, (Handle, SecretName)) or is_static(annotation)
-            argument = value if plain else recorder.argument(value, self.signature.where)
-            values[name] = value if plain else Handle(recorder, argument, annotation, f"parameter '{name}'")
+            told = name not in bound and name not in self.signature.defaults  # by `bind`
+            if told or (name in bound and not recorder.check_argument(self.signature, name, value, where)):
+                wrong = DefinitionError(f"'{self.name}' has no usable value for '{name}'", where=where)
+                values[name] = broken_handle(recorder, wrong)
+            else:
+                values[name] = self._inner(recorder, name, value, where)
         return cast(Any, self.fn)(**values)
 
-    def _parameter(self, recorder: Recorder, name: str, given: Mapping[str, str]) -> Any:
+    def _inner(self, recorder: Recorder, name: str, value: Any, where: Location | None) -> Any:
         annotation = self.signature.annotations[name]
-        default = self.signature.defaults.get(name)
-        has_default = name in self.signature.defaults
-        if isinstance(default, SecretName):
-            recorder.parameters.append(Parameter(name, shown_type(annotation), secret=True))
-            return default
-        text = dumps(default, annotation) if has_default else None
         if is_static(annotation):
-            text = given.get(name, text)
-            if text is None:
-                raise ParameterError(f"'{self.name}' needs a value for its Static parameter '{name}' to be built")
-            recorder.parameters.append(Parameter(name, shown_type(annotation), default=text, static=True))
-            return loads(text, annotation)
-        recorder.parameters.append(Parameter(name, shown_type(annotation), default=text))
-        return Handle(recorder, Param(name), annotation, f"parameter '{name}'")
+            if has_handle([value]):
+                raise DefinitionError(
+                    f"'{self.name}' needs the value of its Static parameter '{name}' while it is built, but that is "
+                    "not known yet",
+                    where=where,
+                    hint="give a plain value, or a Static parameter of this pipeline",
+                )
+            return value
+        if isinstance(value, (Handle, SecretName)):
+            return value
+        return Handle(recorder, recorder.argument(value, where), annotation, f"parameter '{name}'")
+
+    def _wrong_value(self, name: str, value: Any) -> str | None:
+        if name not in self.signature.annotations:
+            return f"there is no '{name}' ({did_you_mean(name, self.signature.names)})"
+        annotation = self.signature.annotations[name]
+        if isinstance(value, SecretName):
+            return None
+        if isinstance(self.signature.defaults.get(name), SecretName):  # the value is not repeated here
+            return f"'{name}' is a secret and is given by name: Secret(\"NAME\")"
+        return (
+            None
+            if value_fits(value, annotation)
+            else f"'{name}' takes {shown_type(annotation)}, but {value!r} was given"
+        )
+
+    def _parameter(self, recorder: Recorder, name: str, given: Mapping[str, str]) -> Any:
+        """What the body receives for one parameter: a handle, or a Static one's value."""
+        annotation = self.signature.annotations[name]
+        shown, label = shown_type(annotation), f"parameter '{name}'"
+        default = self.signature.defaults.get(name)
+        if isinstance(default, SecretName):
+            recorder.parameters.append(Parameter(name, shown, default=_secret_text(default), secret=True))
+            return Handle(recorder, Param(name), annotation, label)
+        text = self._default_text(recorder, name)
+        if not is_static(annotation):
+            recorder.parameters.append(Parameter(name, shown, default=text))
+            return Handle(recorder, Param(name), annotation, label)
+        text = given.get(name, text)
+        if text is None:
+            raise ParameterError(
+                f"'{self.name}' needs a value for its Static parameter '{name}' to be built",
+                hint=f"give one: --{name.replace('_', '-')} …, or a default in {self.name}(…)",
+                where=self.signature.where,
+            )
+        recorder.parameters.append(Parameter(name, shown, default=text, static=True))
+        return loads(text, annotation)
+
+    def _default_text(self, recorder: Recorder, name: str) -> str | None:
+        """A default as JSON text; one that does not fit its annotation, or is no constant, is a problem."""
+        if name not in self.signature.defaults:
+            return None
+        default, annotation = self.signature.defaults[name], self.signature.annotations[name]
+        if not value_fits(default, annotation):
+            recorder.problem(
+                f"'{self.name}' takes '{name}: {shown_type(annotation)}', but its default is {default!r}",
+                self.signature.where,
+            )
+        try:
+            return dumps(default, annotation)
+        except CodecError as error:
+            recorder.problem(
+                f"the default of '{name}' of '{self.name}' cannot be kept: {error.problem}",
+                self.signature.where,
+                hint="make it in a step",
+            )
+            return "null"
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name} ({self.signature.where})>"
@@ -215,12 +278,29 @@ class Pipeline(Generic[P, R]):
 class PartialPipeline(Generic[R]):
     """A pipeline with some arguments fixed."""
 
-    def __init__(self, pipeline: Pipeline[..., R], fixed: dict[str, Any]) -> None:
+    def __init__(self, pipeline: Pipeline[..., R], args: Sequence[Any], fixed: dict[str, Any]) -> None:
         self._pipeline = pipeline
+        self._args = args
         self._fixed = fixed
 
-    def map(self, **over: Any) -> list[R]:
-        return self._pipeline.map(self._fixed, **over)
+    def map(self, *, max_size: int | None = None, **over: Any) -> list[R]:
+        where = caller_location()
+        inner = self._pipeline
+        recorder = inner._recorder(f"'{inner.name}.map()' belongs inside a pipeline", where)
+        fixed, problems = inner.signature.bind(self._args, {**self._fixed}, where=where, partial=True)
+        over, more = inner.signature.bind((), over, where=where, partial=True)
+        twice = [name for name in over if name in fixed]
+        recorder.problems += [*problems, *more, *inner.signature.missing({**fixed, **over}, where)]
+        recorder.problems += [
+            DefinitionError(f"'{inner.name}' got '{name}' from both .partial() and .map()", where=where)
+            for name in twice
+        ]
+        with (
+            recorder.nested(inner.name, inner.fn, where),
+            recorder.mapped(inner.signature, over, where, max_size) as (scope, elements),
+        ):
+            result = inner._body(recorder, {**fixed, **elements}, where)
+        return cast("list[R]", recorder.collected(result, inner.name, scope, where))
 
 
 @overload
@@ -239,7 +319,43 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
     schedule: `Cron("0 3 * * *", tz="Europe/Paris")`.  tags: kept with every run.
     fail_fast: stop everything at the first failure; by default independent branches finish.
     """
-    return (lambda target: Pipeline(target, **options)) if fn is None else Pipeline(fn)
+    checked = _pipeline_options(**options)
+    return (lambda target: _decorated(target, checked)) if fn is None else _decorated(fn, checked)
+
+
+def _decorated(fn: Any, options: dict[str, Any]) -> Any:
+    code = getattr(unwrapped(fn), "__code__", None)
+    if code is None:
+        hint = "write @pipeline above a plain function that calls steps"
+        raise DefinitionError(f"@pipeline decorates a function, not {fn!r}", hint=hint, where=caller_location())
+    made: Pipeline[..., Any] = Pipeline(fn, **options)
+    if made.signature.is_async:
+        made.signature.problems.append(
+            DefinitionError(
+                f"pipeline '{made.name}' is async, but a pipeline only says what is called",
+                hint="write `def`; its steps may be async",
+                where=made.signature.where,
+            )
+        )
+    return made
+
+
+def _pipeline_options(**options: Any) -> dict[str, Any]:
+    known = ("name", "schedule", "tags", "fail_fast")
+    for key in options:
+        if key not in known:
+            raise DefinitionError(
+                f"@pipeline has no option '{key}'", hint=did_you_mean(key, known), where=caller_location()
+            )
+    schedule, tags = options.get("schedule"), options.get("tags") or {}
+    if schedule is not None and not isinstance(schedule, Cron):
+        hint = 'write schedule=Cron("0 3 * * *", tz="Europe/Paris")'
+        raise DefinitionError(f"schedule is {schedule!r}, not a Cron", hint=hint, where=caller_location())
+    if not isinstance(tags, Mapping) or not all(isinstance(text, str) for pair in tags.items() for text in pair):
+        hint = 'write tags={"team": "growth"}'
+        raise DefinitionError(f"tags are {tags!r}, but names and values are text", hint=hint, where=caller_location())
+    checked_name(options.get("name"))
+    return options
 
 
 def _result(recorder: Recorder, value: Any, signature: Signature) -> Argument | None:
@@ -250,6 +366,33 @@ def _result(recorder: Recorder, value: Any, signature: Signature) -> Argument | 
         items = tuple(recorder.argument(getattr(value, name), signature.where) for name in fields)
         return Fields(target_of(type(value), recorder.root), tuple(fields), items)
     return recorder.argument(value, signature.where)
+
+
+def _written(value: Any, signature: Signature, name: str) -> str:
+    if isinstance(value, SecretName):
+        return _secret_text(value)
+    try:
+        return dumps(value, signature.annotations[name])
+    except CodecError as error:
+        raise ParameterError(
+            f"'{name}' of '{signature.name}' cannot be kept: {error.problem}",
+            hint="a parameter is a plain value; give a path or a name, and read it in a step",
+        ) from error
+
+
+def _secret_text(secret: SecretName) -> str:
+    return dumps(f"secret:{secret.name}")
+
+
+def _raised_at(error: BaseException) -> Location | None:
+    """The last line outside penstock that an exception came through."""
+    found, step = None, error.__traceback__
+    while step is not None:
+        file = step.tb_frame.f_code.co_filename
+        if not file.startswith(_HERE):
+            found = Location(shown_path(file), step.tb_lineno)
+        step = step.tb_next
+    return found
 
 
 def _count(name: str, number: int) -> str:

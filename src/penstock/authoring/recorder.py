@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import GenericAlias
@@ -15,11 +15,11 @@ from ..core.jsonvalue import dumps
 from ..core.location import Location, caller_location
 from ..graph import Argument, Guard, Item, Many, Node, Output, Parameter, Scope, Secret, StepOptions, Value
 from ..graph import Mapping as MappingArgument
-from .handles import Handle
-from .identity import is_notebook, target_of
+from .handles import Handle, broken_handle
+from .identity import by_value_target, hidden_by, is_notebook, target_of
 from .options import SecretName
-from .signature import Signature, fields_of, shown_type
-from .typecheck import element_of, fits, value_fits
+from .signature import Signature, shown_type
+from .typecheck import element_of, fits, parts_of, value_fits
 
 ACTIVE: ContextVar[Recorder | None] = ContextVar("penstock_recorder", default=None)
 
@@ -39,15 +39,17 @@ class StepCall(msgspec.Struct, frozen=True):
 class Recorder:
     """Collects nodes, scopes and problems of one trace; problems are gathered so that all are told at once."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, body: Callable[..., Any], *, by_value: bool = False) -> None:
         self.root = root
+        self._by_value = by_value  # what another process could not find travels as the function itself
         self.nodes: dict[str, Node] = {}
         self.scopes: dict[str, Scope] = {}
         self.parameters: list[Parameter] = []
         self.problems: list[PenstockError] = []
         self.functions: dict[str, Callable[..., Any]] = {}  # notebook steps by target: they travel by value
         self._owners: dict[str, Callable[..., Any]] = {}  # base name -> the function that has it
-        self._nests: set[str] = set()  # nested pipelines and scopes by name
+        self._nests: set[str] = set()  # nested pipelines by name
+        self._inside = [body]  # pipelines whose bodies are being traced
         self._numbers: dict[str, int] = {}  # the last number given to a name that was taken
         self._prefix = ""
         self._scope: str | None = None
@@ -61,71 +63,76 @@ class Recorder:
         bound, problems = call.signature.bind(args, kwargs, where=where)
         self.problems += problems
         name = self._unique_name(call, where)
-        return self._add(call, name, {key: (value, None) for key, value in bound.items()}, self._scope, where)
+        return self._add(call, name, self._given(call.signature, bound, where), self._scope, where)
 
     def record_map(
         self, call: StepCall, fixed: Mapping[str, Any], over: Mapping[str, Any], *, max_size: int | None
     ) -> Handle:
         """One fan-out of a step -> a handle on the list of what its elements return."""
         where = caller_location()
-        bound, problems = call.signature.bind((), {**fixed, **over}, where=where)
-        self.problems += problems
-        if not over:
-            self._problem(
-                f"'{call.name}.map()' has nothing to map over",
-                where,
-                hint="name at least one list: step.map(depth=depths)",
-            )
         name = self._unique_name(call, where)
-        scope, elements = self._open_scope(name, {key: bound[key] for key in over if key in bound}, where, max_size)
-        inputs = {key: (elements[key] if key in elements else (value, None)) for key, value in bound.items()}
-        return self._add(call, name, inputs, scope, where)
+        signature = call.signature
+        inputs = self._given(signature, fixed, where)
+        inputs |= self._open_scope(signature, name, over, where, max_size)
+        ordered = {key: inputs[key] for key in signature.names if key in inputs}
+        return self._add(call, name, ordered, name, where)
 
     @contextmanager
-    def nested(self, name: str) -> Iterator[None]:
+    def nested(self, name: str, body: Callable[..., Any], where: Location | None) -> Iterator[None]:
         """Names recorded inside get the prefix `name/`."""
-        inside = self._free(self._prefix + name, self._nests)
+        if body in self._inside:
+            raise DefinitionError(
+                f"pipeline '{name}' contains itself",
+                where=where,
+                hint="a graph has a fixed size; repeat work inside a step",
+            )
+        inside = self._free(self._prefix + name, {*self._nests, *self.nodes})
         self._nests.add(inside)
+        self._inside.append(body)
         outer, self._prefix = self._prefix, f"{inside}/"
         try:
             yield
         finally:
             self._prefix = outer
+            self._inside.pop()
 
     @contextmanager
-    def mapped(self, name: str, over: Mapping[str, Any]) -> Iterator[dict[str, Handle]]:
-        """Everything recorded inside is fanned out; gives the handles of one element."""
-        where = caller_location()
-        with self.nested(name):
-            scope, elements = self._open_scope(self._prefix.rstrip("/"), over, where, None)
-            outer, self._scope = self._scope, scope
-            handles = {
-                key: Handle(self, argument, annotation, f"element '{key}' of '{name}'", scope)
-                for key, (argument, annotation) in elements.items()
-            }
-            try:
-                yield handles
-            finally:
-                self._scope = outer
+    def mapped(
+        self, signature: Signature, over: Mapping[str, Any], where: Location | None, max_size: int | None
+    ) -> Iterator[tuple[str, dict[str, Handle]]]:
+        """Everything recorded inside is fanned out; gives the scope, and the handles of one element."""
+        name = self._prefix.rstrip("/")
+        elements = self._open_scope(signature, name, over, where, max_size)
+        outer, self._scope = self._scope, name
+        handles = {
+            key: Handle(self, item, signature.annotations[key], f"element '{key}' of '{name}'", name)
+            for key, item in elements.items()
+        }
+        try:
+            yield name, handles
+        finally:
+            self._scope = outer
+
+    def collected(self, result: Any, name: str, scope: str, where: Location | None) -> Any:
+        """What a mapped pipeline gives: the list of what its last step returned, element by element."""
+        if result is None or (isinstance(result, Handle) and result._mistake is not None):
+            return result
+        if isinstance(result, Handle) and scope in self._chain(result._scope) and isinstance(result._argument, Output):
+            return result
+        what = result._label if isinstance(result, Handle) else f"a value of type {type(result).__name__}"
+        return self.broken(
+            DefinitionError(
+                f"'{name}.map()' makes a list of what '{name}' returns, but {what} is not made inside it, "
+                "element by element",
+                where=where,
+                hint=f"let '{name}' return what one of its own steps returned",
+            )
+        )
 
     @contextmanager
-    def guarded(self, condition: Any, equals: Any) -> Iterator[None]:
+    def guarded(self, condition: Any, equals: Any, where: Location | None) -> Iterator[None]:
         """Everything recorded inside runs only if `condition` equals `equals`."""
-        where = caller_location()
-        annotation = self.annotation_here(condition) if isinstance(condition, Handle) else type(condition)
-        if not isinstance(condition, Handle):
-            self._problem(
-                f"when() takes a handle, not {condition!r}",
-                where,
-                hint="a value that is known while building can be tested with a plain `if`",
-            )
-        elif not value_fits(equals, annotation) and annotation is not Any:
-            self._problem(
-                f"when({condition._label}) compares {shown_type(annotation)} with {equals!r}",
-                where,
-                hint="return a bool from a step, or give the value to compare with: when(handle, is_=…)",
-            )
-        self._guards.append(Guard(self.argument(condition, where), dumps(equals)))
+        self._guards.append(Guard(self.argument(condition, where), self._compared(condition, equals, where)))
         try:
             yield
         finally:
@@ -140,7 +147,17 @@ class Recorder:
             node = self.nodes[first.node]
             self.nodes[first.node] = msgspec.structs.replace(node, after=(*node.after, *names))
         else:
-            self._problem(f"{handle._label} is not a step, so it cannot wait", where)
+            self.problem(f"{handle._label} is not a step, so it cannot wait", where)
+
+    def broken(self, mistake: DefinitionError) -> Handle:
+        """Note a mistake and give something to go on with. Outside this trace there is nowhere to note it: raise."""
+        if ACTIVE.get() is not self:
+            raise mistake
+        self.problems.append(mistake)
+        return broken_handle(self, mistake)
+
+    def problem(self, problem: str, where: Location | None, *, hint: str | None = None) -> None:
+        self.problems.append(DefinitionError(problem, hint=hint, where=where))
 
     # -- arguments -----------------------------------------------------------------------------------------------
 
@@ -148,25 +165,31 @@ class Recorder:
         """What the graph keeps of a value given in a call."""
         match value:
             case Handle():
-                if value._recorder is not self:
-                    self._problem(f"{value._label} belongs to another pipeline", where)
-                return value._argument
+                return value._argument if self._in_reach(value, where) else Value("null")
             case SecretName():
                 return Secret(value.name)
-            case list() | tuple() if _has_handle(value):
+            case list() | tuple() if has_handle(value) and not hasattr(value, "_fields"):
                 items = tuple(self.argument(each, where) for each in value)
                 return Many(items, as_tuple=isinstance(value, tuple))
-            case dict() if _has_handle(list(value.values())):
+            case dict() if has_handle(value.values()):
                 return MappingArgument(tuple(value), tuple(self.argument(each, where) for each in value.values()))
         try:
             return Value(dumps(value))
         except CodecError as error:
-            self._problem(
-                f"a {type(value).__name__} cannot be a constant in a pipeline: {error.problem}",
-                where,
-                hint="make it in a step and pass that step's handle",
-            )
+            self._no_constant(value, error, where)
             return Value("null")
+
+    def misfit(self, value: Any, expected: Any) -> str | None:
+        """How a value in a call breaks an annotation, in words; None where it fits."""
+        match value:
+            case Handle():
+                produced = self.annotation_here(value)
+                return None if fits(produced, expected) else f"{value._label} is {shown_type(produced)}"
+            case SecretName():
+                return None if fits(str, expected) else f"{value!r} is a text"
+            case list() | tuple() | dict() if has_handle([value]):
+                return self._misfit_inside(value, expected)
+        return None if value_fits(value, expected) else f"{value!r} was given"
 
     def annotation_here(self, handle: Handle) -> Any:
         """A handle's annotation as seen from the current scope: one `list` per scope that is left."""
@@ -177,32 +200,97 @@ class Recorder:
             annotation = list if annotation is Any else GenericAlias(list, (annotation,))
         return annotation
 
+    def check_argument(self, signature: Signature, key: str, value: Any, where: Location | None) -> bool:
+        """Whether a value fits the parameter it is given to; noted where it does not."""
+        expected = signature.annotations[key]
+        if (wrong := self.misfit(value, expected)) is not None:
+            self._mismatch(signature, key, wrong, where, has_handle([value]))
+        return wrong is None
+
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _given(self, signature: Signature, bound: Mapping[str, Any], where: Location | None) -> dict[str, Argument]:
+        for key, value in bound.items():
+            self.check_argument(signature, key, value, where)
+        return {key: self.argument(value, where) for key, value in bound.items()}
+
+    def _mismatch(self, signature: Signature, key: str, wrong: str, where: Location | None, converts: bool) -> None:
+        self.problem(
+            f"'{signature.name}' takes '{key}: {shown_type(signature.annotations[key])}', but {wrong}",
+            where,
+            hint=f"change the annotation at {signature.where}, or convert in a step between them" if converts else None,
+        )
+
+    def _misfit_inside(self, value: Any, expected: Any) -> str | None:
+        parts = parts_of(value, expected)
+        if parts is None:
+            return f"a {type(value).__name__} was given"
+        return next((wrong for part, wanted in parts if (wrong := self.misfit(part, wanted)) is not None), None)
+
+    def _in_reach(self, handle: Handle, where: Location | None) -> bool:
+        """A handle belongs to one trace; an element exists only inside its own fan-out. Noted where it is not so."""
+        if handle._recorder is not self:
+            self.problem(f"{handle._label} belongs to another pipeline", where)
+        elif isinstance(handle._argument, Item) and handle._argument.scope not in self._chain(self._scope):
+            self.problem(f"{handle._label} is used outside the fan-out that it is an element of", where)
+        else:
+            return True
+        return False
+
+    def _no_constant(self, value: Any, error: CodecError, where: Location | None) -> None:
+        kind = type(value).__name__
+        if _holds_handles(value):
+            self.problem(
+                f"a {kind} with handles in it cannot be passed whole", where, hint="pass its fields one by one"
+            )
+        else:
+            self.problem(
+                f"a constant in a pipeline is a plain value, but {error.problem}",
+                where,
+                hint="make it in a step and pass that step's handle",
+            )
+
+    def _compared(self, condition: Any, equals: Any, where: Location | None) -> str:
+        """The text that a guard's value must have."""
+        if not isinstance(condition, Handle):
+            self.problem(
+                f"when() takes a handle, not {condition!r}",
+                where,
+                hint="a value that is known while building can be tested with a plain `if`",
+            )
+            return "true"
+        annotation = self.annotation_here(condition)
+        if not value_fits(equals, annotation):
+            self.problem(
+                f"when({condition._label}) compares {shown_type(annotation)} with {equals!r}",
+                where,
+                hint="return a bool from a step, or give the value to compare with: when(handle, is_=…)",
+            )
+            return "true"
+        if annotation is float and type(equals) is int:
+            equals = float(equals)  # the value will be written as a float is
+        try:
+            return dumps(equals)
+        except CodecError as error:
+            self.problem(f"when(…, is_={equals!r}): {error.problem}", where, hint="compare with a plain value")
+            return "true"
 
     def _add(
         self,
         call: StepCall,
         name: str,
-        inputs: Mapping[str, tuple[Any, Any]],
+        inputs: dict[str, Argument],
         scope: str | None,
         where: Location | None,
     ) -> Handle:
         signature = call.signature
-        self.problems += [problem for problem in signature.unresolved if problem not in self.problems]
-        target = self._target(call)
-        arguments: dict[str, Argument] = {}
-        for key, (value, element) in inputs.items():
-            if key not in signature.annotations:
-                continue
-            self._check(call, key, value, element, where)
-            arguments[key] = value if element is not None else self.argument(value, where)
-        fields = fields_of(signature.returns)
+        self.problems += [problem for problem in signature.problems if problem not in self.problems]
         self.nodes[name] = Node(
             name=name,
-            target=target,
-            inputs=arguments,
-            outputs=tuple(fields or ("output",)),
-            several=bool(fields),
+            target=self._target(call, where),
+            inputs=inputs,
+            outputs=tuple(signature.fields or ("output",)),
+            several=bool(signature.fields),
             scope=scope,
             guards=tuple(self._guards),
             after=self._nodes_behind(call.after, where),
@@ -210,80 +298,86 @@ class Recorder:
             where=where,
             returns=shown_type(signature.returns),
         )
-        return Handle(self, Output(name), signature.returns, f"the output of step '{name}'", scope, fields)
-
-    def _check(self, call: StepCall, key: str, value: Any, element: Any, where: Location | None) -> None:
-        expected = call.signature.annotations[key]
-        if element is not None:
-            produced, label = element, f"an element given to '{key}'"
-        elif isinstance(value, Handle):
-            produced, label = self.annotation_here(value), value._label
-        elif (
-            isinstance(value, SecretName)
-            or _has_handle([value])
-            or (
-                isinstance(value, (list, tuple, dict))
-                and (_has_handle(list(value.values()) if isinstance(value, dict) else list(value)))
-            )
-        ) or value_fits(value, expected):
-            return
-        else:
-            self._problem(
-                f"'{call.signature.name}' takes '{key}: {shown_type(expected)}', but {value!r} was given", where
-            )
-            return
-        if not fits(produced, expected):
-            self._problem(
-                f"'{call.signature.name}' takes '{key}: {shown_type(expected)}', but {label} is {shown_type(produced)}",
-                where,
-                hint=f"change the annotation at {call.signature.where}, or convert in a step between them",
-            )
+        label = f"the output of step '{name}'"
+        return Handle(self, Output(name), signature.returns, label, scope, signature.fields)
 
     def _open_scope(
-        self, name: str, over: Mapping[str, Any], where: Location | None, max_size: int | None
-    ) -> tuple[str, dict[str, tuple[Item, Any]]]:
-        elements: dict[str, tuple[Item, Any]] = {}
-        lists: dict[str, Argument] = {}
-        lengths: dict[str, int] = {}
-        for key, value in over.items():
-            if isinstance(value, Handle):
-                element = element_of(self.annotation_here(value))
-            else:
-                lengths[key] = len(value) if isinstance(value, (list, tuple)) else -1
-                element = Any if lengths[key] >= 0 else None
-                kinds = {type(each) for each in value} if lengths[key] > 0 else set()
-                element = kinds.pop() if len(kinds) == 1 and Handle not in kinds else element
-            if element is None:
-                given = shown_type(self.annotation_here(value)) if isinstance(value, Handle) else repr(value)
-                self._problem(
-                    f"'{name}.map({key}=…)' needs a list, but got {given}",
-                    where,
-                    hint="pass what does not vary with .partial()",
-                )
-                element = Any
-            lists[key] = self.argument(value, where)
-            elements[key] = (Item(name, key), element)
-        if len({length for length in lengths.values() if length >= 0}) > 1:
-            shown = ", ".join(f"{key}: {length}" for key, length in lengths.items())
-            self._problem(
-                f"'{name}.map()' goes through its lists side by side, but they differ in length ({shown})", where
-            )
+        self,
+        signature: Signature,
+        name: str,
+        over: Mapping[str, Any],
+        where: Location | None,
+        max_size: int | None,
+    ) -> dict[str, Argument]:
+        """A new fan-out over these lists; gives its elements by parameter."""
+        lists = {key: list(value) if isinstance(value, range) else value for key, value in over.items()}
+        if not lists:
+            self.problem(nothing_to_map(signature.name), where, hint="name at least one list: step.map(depth=depths)")
+        for key, value in lists.items():
+            self._check_elements(signature, key, value, where)
+        lengths = {key: len(value) for key, value in lists.items() if isinstance(value, (list, tuple))}
+        if len(set(lengths.values())) > 1:
+            self.problem(unequal(signature.name, lengths), where)
+        if max_size is not None and any(length > max_size for length in lengths.values()):
+            longest = max(lengths.values())
+            self.problem(f"'{signature.name}.map()' goes over {longest} elements, but max_size is {max_size}", where)
         self.scopes[name] = Scope(
-            name=name, over=lists, parent=self._scope, max_size=max_size, guards=tuple(self._guards), where=where
+            name=name,
+            over={key: self.argument(value, where) for key, value in lists.items()},
+            parent=self._scope,
+            max_size=max_size,
+            guards=tuple(self._guards),
+            where=where,
         )
-        return name, elements
+        return {key: Item(name, key) for key in lists}
 
-    def _target(self, call: StepCall) -> str:
+    def _check_elements(self, signature: Signature, key: str, value: Any, where: Location | None) -> None:
+        expected = signature.annotations[key]
+        if isinstance(value, Handle):
+            produced = self.annotation_here(value)
+            element = element_of(produced)
+            if element is None:
+                self._no_list(signature, key, shown_type(produced), where)
+            elif not fits(element, expected):
+                self._mismatch(signature, key, f"an element of {value._label} is {shown_type(element)}", where, True)
+        elif isinstance(value, (list, tuple)):
+            wrong = next((text for each in value if (text := self.misfit(each, expected)) is not None), None)
+            if wrong is not None:
+                self._mismatch(signature, key, wrong, where, has_handle(value))
+        else:
+            self._no_list(signature, key, repr(value), where)
+
+    def _no_list(self, signature: Signature, key: str, given: str, where: Location | None) -> None:
+        self.problem(
+            f"'{signature.name}.map({key}=…)' needs a list, but got {given}",
+            where,
+            hint="pass what does not vary with .partial()",
+        )
+
+    # -- names ---------------------------------------------------------------------------------------------------
+
+    def _target(self, call: StepCall, where: Location | None) -> str:
+        """What another process will find the step by; a problem where it would not find it."""
         if call.target is not None:
             return call.target
         target = target_of(call.fn, self.root)
+        if self._by_value and ("<" in target or hidden_by(call.fn) is not None):
+            target = by_value_target(call.fn)
         if is_notebook(target):
-            self.functions[target] = call.fn
+            if self.functions.setdefault(target, call.fn) is not call.fn:
+                name = call.fn.__name__
+                self.problem(f"two different functions are named '{name}'", where, hint="give one another name")
         elif "<locals>" in target or "<lambda>" in target:
-            self._problem(
+            self.problem(
                 f"step '{call.name}' is defined inside another function, so another process could not find it",
                 call.signature.where,
                 hint="move it to module level",
+            )
+        elif (instead := hidden_by(call.fn)) is not None:
+            self.problem(
+                f"step '{call.name}' could not be found again: '{call.fn.__qualname__}' in its file is {instead}",
+                call.signature.where,
+                hint="write @step as the topmost decorator, and let nothing else in the file have the function's name",
             )
         return target
 
@@ -291,14 +385,14 @@ class Recorder:
         name = self._prefix + call.name
         owner = self._owners.setdefault(name, call.fn)
         if call.explicit and name in self.nodes:
-            self._problem(f"two steps are named '{name}'", where, hint='give one of them another .named("…")')
+            self.problem(f"two steps are named '{name}'", where, hint='give one of them another .named("…")')
         elif owner is not call.fn and not call.explicit:
-            self._problem(
+            self.problem(
                 f"two different steps are named '{name}'",
                 where,
                 hint='rename one function, or call it as step.named("…")(…)',
             )
-        return self._free(name, self.nodes)
+        return self._free(name, {**self.nodes, **self.scopes})
 
     def _free(self, name: str, taken: Container[str]) -> str:
         """`name`, or `name_2`, `name_3`, … where it is taken."""
@@ -311,10 +405,13 @@ class Recorder:
     def _nodes_behind(self, values: Sequence[Any], where: Location | None) -> tuple[str, ...]:
         names = []
         for value in values:
+            if isinstance(value, Handle) and value._mistake is not None:
+                continue
             if isinstance(value, Handle) and isinstance(value._argument, Output):
-                names.append(value._argument.node)
+                if self._in_reach(value, where):
+                    names.append(value._argument.node)
             else:
-                self._problem(f".after() takes what a step returned, not {value!r}", where)
+                self.problem(f".after() takes what a step returned, not {value!r}", where)
         return tuple(names)
 
     def _chain(self, scope: str | None) -> tuple[str, ...]:
@@ -324,9 +421,6 @@ class Recorder:
             scope = self.scopes[scope].parent
         return tuple(reversed(chain))
 
-    def _problem(self, problem: str, where: Location | None, *, hint: str | None = None) -> None:
-        self.problems.append(DefinitionError(problem, hint=hint, where=where))
-
 
 class when:
     """The one branch form: what is called inside runs only if the value is True (or equals `is_`).
@@ -335,18 +429,52 @@ class when:
     """
 
     def __init__(self, condition: Any, is_: Any = True) -> None:
+        where = caller_location()
         recorder = ACTIVE.get()
         if recorder is None:
-            raise DefinitionError(
-                "when() belongs inside a pipeline", where=caller_location(), hint="in a step, use a plain `if`"
-            )
-        self._guard = recorder.guarded(condition, is_)
+            raise DefinitionError("when() belongs inside a pipeline", where=where, hint="in a step, use a plain `if`")
+        self._guard = recorder.guarded(condition, is_, where)
 
     def __enter__(self) -> None:
         self._guard.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self._guard.__exit__(*error)
+
+
+def checked_name(name: str | None) -> str | None:
+    """A name that somebody chose for a step or a pipeline: it must be fit for a command line and a file."""
+    if name is not None and (not isinstance(name, str) or not name.replace("-", "_").isidentifier()):
+        raise DefinitionError(
+            f"{name!r} cannot be a name", hint="write letters, digits, - and _", where=caller_location()
+        )
+    return name
+
+
+def nothing_to_map(name: str) -> str:
+    return f"'{name}.map()' has nothing to map over"
+
+
+def unequal(name: str, lengths: Mapping[str, int]) -> str:
+    shown = ", ".join(f"{key}: {length}" for key, length in lengths.items())
+    return f"'{name}.map()' goes through its lists side by side, but they differ in length ({shown})"
+
+
+def has_handle(values: Iterable[Any]) -> bool:
+    """Whether a handle or a secret is among the values, or in a list, tuple or dict among them."""
+    for value in values:
+        if isinstance(value, (Handle, SecretName)):
+            return True
+        if isinstance(value, (list, tuple)) and has_handle(value):
+            return True
+        if isinstance(value, dict) and has_handle(value.values()):
+            return True
+    return False
+
+
+def _holds_handles(value: Any) -> bool:
+    fields = getattr(value, "__dataclass_fields__", None)
+    return has_handle(getattr(value, name, None) for name in fields) if fields else has_handle([value])
 
 
 def _common(a: Sequence[str], b: Sequence[str]) -> int:
@@ -356,14 +484,3 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
             break
         count += 1
     return count
-
-
-def _has_handle(values: Sequence[Any]) -> bool:
-    for value in values:
-        if isinstance(value, (Handle, SecretName)):
-            return True
-        if isinstance(value, (list, tuple)) and _has_handle(value):
-            return True
-        if isinstance(value, dict) and _has_handle(list(value.values())):
-            return True
-    return False

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 from ..core.errors import DefinitionError, did_you_mean
 from ..core.location import Location, location_of
 
-MISSING: Any = object()
 _ASYNC = 0x80
+_GENERATOR = 0x20 | 0x200
 _VARIADIC = 0x04 | 0x08
 
 
 class Signature:
-    """Parameter names in order, which of them are keyword-only, defaults, and resolved annotations."""
+    """Parameter names in order, which of them are keyword-only, defaults, and resolved annotations.
+
+    `problems` is what is wrong with the function itself: an annotation that cannot be resolved, `*args`, `yield`.
+    `fields` are the named outputs where `result_type`, the return annotation, is a NamedTuple or dataclass.
+    """
 
     __slots__ = (
         "annotations",
         "defaults",
+        "fields",
         "is_async",
+        "is_lazy",
         "keyword_only",
         "name",
         "names",
         "positional",
+        "problems",
+        "result_type",
         "returns",
-        "unresolved",
         "where",
     )
 
@@ -36,12 +43,6 @@ class Signature:
         code = inner.__code__
         self.name = fn.__name__
         self.where: Location = location_of(code)
-        if code.co_flags & _VARIADIC:
-            raise DefinitionError(
-                f"'{fn.__name__}' takes *args or **kwargs, so its inputs have no names",
-                hint="give every input a named parameter; take a list for many values",
-                where=self.where,
-            )
         total = code.co_argcount + code.co_kwonlyargcount
         self.names: tuple[str, ...] = code.co_varnames[:total]
         self.positional: tuple[str, ...] = code.co_varnames[: code.co_argcount]
@@ -51,9 +52,25 @@ class Signature:
             zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
         ) | (inner.__kwdefaults__ or {})
         self.is_async = bool(code.co_flags & _ASYNC)
-        hints, self.unresolved = resolve_hints(inner, self.where)
+        self.is_lazy = bool(code.co_flags & (_ASYNC | _GENERATOR))  # a call of it runs nothing yet
+        hints, self.problems = resolve_hints(inner, self.where)
+        self.problems += _unusable(self.name, code, self.where)
         self.returns: Any = hints.pop("return", Any)
         self.annotations: dict[str, Any] = {name: hints.get(name, Any) for name in self.names}
+        self.result_type: type | None = None
+        self.fields = self._named_outputs()
+
+    def _named_outputs(self) -> dict[str, Any] | None:
+        inner = (
+            typing.get_args(self.returns)[0] if typing.get_origin(self.returns) is typing.Annotated else self.returns
+        )
+        try:
+            fields = fields_of(inner)
+        except DefinitionError as error:
+            self.problems.append(DefinitionError(error.problem, hint=error.hint, where=self.where))
+            return None
+        self.result_type = inner if fields else None
+        return fields
 
     def bind(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, where: Location | None, partial: bool = False
@@ -100,6 +117,32 @@ class Signature:
         ]
 
 
+def _unusable(name: str, code: CodeType, where: Location) -> list[DefinitionError]:
+    """What makes a function no step and no pipeline, whatever its annotations."""
+    problems = []
+    if code.co_flags & _VARIADIC:
+        problems.append(
+            DefinitionError(
+                f"'{name}' takes *args or **kwargs, so its inputs have no names",
+                hint="give every input a named parameter; take a list for many values",
+                where=where,
+            )
+        )
+    if code.co_posonlyargcount:
+        problems.append(
+            DefinitionError(
+                f"'{name}' has positional-only parameters, but inputs are given by name",
+                hint="remove the `/` from its parameters",
+                where=where,
+            )
+        )
+    if code.co_flags & _GENERATOR:
+        problems.append(
+            DefinitionError(f"'{name}' is a generator", hint="return a list instead of using `yield`", where=where)
+        )
+    return problems
+
+
 def unwrapped(fn: Any) -> Any:
     """The function under decorators that keep `__wrapped__`: its signature and its place count."""
     while hasattr(fn, "__wrapped__"):
@@ -112,61 +155,82 @@ def resolve_hints(owner: Any, where: Location | None) -> tuple[dict[str, Any], l
     raw: dict[str, Any] = getattr(owner, "__annotations__", {})
     if not any(isinstance(value, str) for value in raw.values()) and not _nested_text(raw.values()):
         return {name: type(None) if value is None else value for name, value in raw.items()}, []
-    try:
-        return typing.get_type_hints(owner, include_extras=True), []
-    except NameError as error:
-        return _one_by_one(owner, raw, where, str(error))
-    except (TypeError, SyntaxError, AttributeError) as error:
-        return _one_by_one(owner, raw, where, f"{type(error).__name__}: {error}")
+    hints: dict[str, Any] = {}
+    problems: list[DefinitionError] = []
+    for name, value in raw.items():
+        try:
+            hints[name] = _resolved(name, value, owner.__globals__)
+        except Exception as error:  # noqa: BLE001 - whatever the user's annotation raises is the message
+            what = "return annotation" if name == "return" else f"annotation of '{name}'"
+            problems.append(
+                DefinitionError(
+                    f"the {what} of '{owner.__name__}' cannot be resolved: {_shown_text(value)} ({error})",
+                    hint="import the name at module level (not only under TYPE_CHECKING), or correct it",
+                    where=where,
+                )
+            )
+    return hints, problems
+
+
+def _resolved(name: str, value: Any, scope: dict[str, Any]) -> Any:
+    if not isinstance(value, str) and not _nested_text([value]):
+        return type(None) if value is None else value
+    holder: Any = SimpleNamespace(__annotations__={name: value})
+    return typing.get_type_hints(holder, globalns=scope, include_extras=True)[name]
+
+
+def _shown_text(annotation: Any) -> str:
+    return f"'{annotation}'" if isinstance(annotation, str) else shown_type(annotation)
 
 
 def _nested_text(annotations: Any) -> bool:
-    return any(isinstance(each, typing.ForwardRef) for value in annotations for each in _walk(value))
+    return any(isinstance(each, (str, typing.ForwardRef)) for value in annotations for each in _walk(value))
 
 
 def _walk(annotation: Any) -> Iterator[Any]:
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]  # what follows is anything: a text there is no annotation
+    if typing.get_origin(annotation) is typing.Literal:
+        return
     yield annotation
     for each in getattr(annotation, "__args__", ()):
         yield from _walk(each)
 
 
-def _one_by_one(
-    owner: Any, raw: dict[str, Any], where: Location | None, reason: str
-) -> tuple[dict[str, Any], list[DefinitionError]]:
-    module = sys.modules.get(owner.__module__)
-    scope = dict(vars(typing)) | dict(getattr(module, "__dict__", {})) | getattr(owner, "__globals__", {})
-    hints: dict[str, Any] = {}
-    problems: list[DefinitionError] = []
-    for name, value in raw.items():
-        try:
-            hints[name] = eval(value, scope) if isinstance(value, str) else value
-        except Exception as error:  # noqa: BLE001 - whatever the user's annotation raises is the message
-            what = "return annotation" if name == "return" else f"annotation of '{name}'"
-            problems.append(
-                DefinitionError(
-                    f"the {what} of '{owner.__name__}' cannot be resolved: {value!r} ({error})",
-                    hint="import the name at module level (not only under TYPE_CHECKING), or correct it",
-                    where=where,
-                )
-            )
-    if not problems:
-        problems.append(
-            DefinitionError(f"the annotations of '{owner.__name__}' cannot be resolved: {reason}", where=where)
-        )
-    return hints, problems
-
-
 def fields_of(annotation: Any) -> dict[str, Any] | None:
-    """Field names and annotations of a NamedTuple or dataclass; None for every other annotation."""
+    """Field names and annotations of a NamedTuple or dataclass; None for every other annotation.
+
+    A dataclass that cannot be made again from its fields alone (`InitVar`, `field(init=False)`) has no named outputs:
+    it is one value.
+    """
     if not isinstance(annotation, type):
         return None
-    names = getattr(annotation, "__dataclass_fields__", None)
+    names = _dataclass_names(annotation)
     if names is None and issubclass(annotation, tuple):
         names = getattr(annotation, "_fields", None)
     if not names:
         return None
-    hints = typing.get_type_hints(annotation, include_extras=True)
+    try:
+        hints = typing.get_type_hints(annotation, include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        raise DefinitionError(
+            f"the fields of '{annotation.__qualname__}' cannot be resolved: {error}",
+            hint="import the names at module level (not only under TYPE_CHECKING), or correct them",
+        ) from None
     return {name: hints.get(name, Any) for name in names}
+
+
+def _dataclass_names(kind: type) -> list[str] | None:
+    declared = getattr(kind, "__dataclass_fields__", None)
+    if declared is None:
+        return None
+    from dataclasses import fields  # who has made a dataclass has loaded it
+
+    own = fields(kind)
+    rebuilt = all(field.init for field in own) and not any(
+        each._field_type.name == "_FIELD_INITVAR" for each in declared.values()
+    )
+    return [field.name for field in own] if rebuilt else []
 
 
 def shown_type(annotation: Any) -> str:

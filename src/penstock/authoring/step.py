@@ -6,21 +6,18 @@ import functools
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
-import msgspec
-
 from ..core.errors import DefinitionError
 from ..core.location import caller_location
 from ..core.units import Duration
 from ..graph import Quarantine, StepOptions
-from .options import Limits, Resources, Retry, timeout_seconds
-from .recorder import ACTIVE, StepCall
-from .signature import Signature
+from .options import Limits, Resources, Retry, step_options
+from .recorder import ACTIVE, StepCall, checked_name, nothing_to_map, unequal
+from .signature import Signature, unwrapped
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
 _PLAIN = StepOptions()
+_COROUTINE = 0x80
 
 
 class Step(Generic[P, R]):
@@ -36,7 +33,7 @@ class Step(Generic[P, R]):
     ) -> None:
         self.fn = fn
         self.options = options
-        self._name = name or fn.__name__
+        self._name: str = name or fn.__name__
         self._explicit = False
         self._after: tuple[Any, ...] = ()
         self._target = target
@@ -64,7 +61,7 @@ class Step(Generic[P, R]):
 
     def named(self, name: str) -> Step[P, R]:
         """The same step under another name in the pipeline."""
-        return self._copy(_name=name, _explicit=True)
+        return self._copy(_name=checked_name(name), _explicit=True)
 
     def after(self, *handles: Any) -> Step[P, R]:
         """The same step, waiting for others without taking data from them."""
@@ -111,15 +108,39 @@ class Partial(Generic[R]):
 
     def map(self, *, max_size: int | None = None, **over: Any) -> list[R]:
         """Fan out over list(s); `max_size` is declared where an engine has a cap."""
-        fixed, problems = self._step.signature.bind(self._args, self._kwargs, where=caller_location(), partial=True)
-        recorder = ACTIVE.get()
-        if recorder is None:
-            if problems:
-                raise problems[0]
-            rows = zip(*over.values(), strict=True)
-            return [self._step.fn(**fixed, **dict(zip(over, row, strict=True))) for row in rows]
-        recorder.problems += problems
-        return cast("list[R]", recorder.record_map(self._step._call(), fixed, over, max_size=max_size))
+        where = caller_location()
+        signature = self._step.signature
+        fixed, problems = signature.bind(self._args, self._kwargs, where=where, partial=True)
+        varying, more = signature.bind((), over, where=where, partial=True)
+        problems += more
+        problems += [
+            DefinitionError(f"'{signature.name}' got '{name}' from both .partial() and .map()", where=where)
+            for name in varying
+            if name in fixed
+        ]
+        problems += signature.missing(fixed | varying, where)
+        if (recorder := ACTIVE.get()) is not None:
+            recorder.problems += problems
+            return cast("list[R]", recorder.record_map(self._step._call(), fixed, varying, max_size=max_size))
+        if problems:
+            raise problems[0]
+        return self._elements_here(fixed, varying)
+
+    def _elements_here(self, fixed: dict[str, Any], over: dict[str, Any]) -> list[R]:
+        """Outside a pipeline: one call of the function after another."""
+        where = caller_location()
+        name = self._step.signature.name
+        if isinstance(self._step, AsyncStep):
+            raise DefinitionError(
+                f"'{name}' is an async step; outside a pipeline it cannot be mapped",
+                hint=f"await asyncio.gather(*({name}.fn(…) for … in …))",
+                where=where,
+            )
+        lengths = {key: len(values) for key, values in over.items()}
+        if len(set(lengths.values())) != 1:
+            raise DefinitionError(unequal(name, lengths) if lengths else nothing_to_map(name), where=where)
+        rows = zip(*over.values(), strict=True)
+        return [self._step.fn(**fixed, **dict(zip(over, row, strict=True))) for row in rows]
 
 
 class StepDecorator(Protocol):
@@ -159,36 +180,19 @@ def step(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     effect: it changes the outside world; how often that may happen.  on_invalid: what to do with bad rows.
     """
     parsed = step_options(StepOptions(), **options)
+    checked_name(name)
 
     def decorate(target: Any) -> Any:
-        if not callable(target) or not hasattr(target, "__name__"):
-            raise DefinitionError(f"@step decorates a function, not {target!r}", where=caller_location())
-        code = getattr(target, "__code__", None)
-        kind = AsyncStep if code is not None and code.co_flags & 0x80 else Step
+        if isinstance(target, Step):
+            raise DefinitionError(f"'{target._name}' is a step already", where=caller_location())
+        code = getattr(unwrapped(target), "__code__", None)
+        if code is None or not callable(target):
+            raise DefinitionError(
+                f"@step decorates a function written in Python, not {target!r}",
+                hint="write a small function that calls it",
+                where=caller_location(),
+            )
+        kind = AsyncStep if code.co_flags & _COROUTINE else Step
         return kind(target, parsed, name)
 
     return decorate if fn is None else decorate(fn)
-
-
-def step_options(current: StepOptions, **changes: Any) -> StepOptions:
-    """`current` with user-facing options parsed into records."""
-    parsed: dict[str, Any] = {}
-    for key, value in changes.items():
-        match key:
-            case "retry":
-                parsed["retry"] = (Retry(value) if isinstance(value, int) else value).policy if value else None
-            case "timeout":
-                parsed["timeout_s"] = timeout_seconds(value)
-            case "resources":
-                parsed["resources"] = value.request if value else None
-            case "limits":
-                parsed["limits"] = value.policy if value else None
-            case "on_invalid":
-                parsed["quarantine"] = value
-            case "env":
-                parsed["env"] = (value,) if isinstance(value, str) else tuple(value)
-            case "isolation" | "cache" | "effect":
-                parsed[key] = value
-            case _:
-                raise DefinitionError(f"@step has no option '{key}'", where=caller_location())
-    return msgspec.structs.replace(current, **parsed)

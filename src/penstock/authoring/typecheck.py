@@ -18,7 +18,7 @@ def fits(produced: Any, expected: Any) -> bool:
     (True, False, True, False)
     """
     produced, expected = _plain(produced), _plain(expected)
-    if expected in (Any, object) or produced is Any or produced == expected:
+    if expected is Any or expected is object or produced is Any or produced == expected:
         return True
     if isinstance(produced, TypeVar) or isinstance(expected, TypeVar):
         return True
@@ -64,7 +64,7 @@ def value_fits(value: Any, expected: Any) -> bool:
     (True, False, False)
     """
     expected = _plain(expected)
-    if expected in (Any, object) or isinstance(expected, TypeVar):
+    if expected is Any or expected is object or isinstance(expected, TypeVar):
         return True
     if expected is None or expected is type(None):
         return value is None
@@ -85,11 +85,44 @@ def value_fits(value: Any, expected: Any) -> bool:
             return False
     except TypeError:
         return True  # a protocol that cannot be checked at run time
+    if args and want is tuple and isinstance(value, tuple):
+        return _tuple_fits(tuple(value), args)
     if args and isinstance(value, (list, set, frozenset)) and len(args) == 1:
         return all(value_fits(each, args[0]) for each in value)
     if args and isinstance(value, dict) and len(args) == 2:
         return all(value_fits(k, args[0]) and value_fits(v, args[1]) for k, v in value.items())
     return True
+
+
+def _tuple_fits(value: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
+    if args[-1] is Ellipsis:
+        return all(value_fits(each, args[0]) for each in value)
+    return len(value) == len(args) and all(value_fits(each, kind) for each, kind in zip(value, args, strict=True))
+
+
+def parts_of(value: Any, expected: Any) -> list[tuple[Any, Any]] | None:
+    """Each part of a list, tuple or dict with the annotation of its place; None where the whole does not fit.
+
+    >>> parts_of([1, 2], list[float]), parts_of([1], dict[str, int])
+    ([(1, <class 'float'>), (2, <class 'float'>)], None)
+    """
+    parts = list(value.values()) if isinstance(value, dict) else list(value)
+    expected = _plain(expected)
+    if _is_union(expected):
+        return next((found for each in get_args(expected) if (found := parts_of(value, each)) is not None), None)
+    want, args = get_origin(expected) or expected, get_args(expected)
+    if not isinstance(want, type) or want is object:
+        return [(part, Any) for part in parts]
+    try:
+        if not isinstance(value, want):
+            return None
+    except TypeError:
+        return [(part, Any) for part in parts]  # a protocol that cannot be checked at run time
+    if want is tuple and args and args[-1] is not Ellipsis:
+        return list(zip(parts, args, strict=True)) if len(parts) == len(args) else None
+    if isinstance(value, dict):
+        return [(part, args[1] if len(args) == 2 else Any) for part in parts]
+    return [(part, args[0] if args else Any) for part in parts]
 
 
 def element_of(annotation: Any) -> Any:
@@ -101,13 +134,18 @@ def element_of(annotation: Any) -> Any:
     annotation = _plain(annotation)
     if annotation is Any or isinstance(annotation, TypeVar):
         return Any
+    if _is_union(annotation):
+        elements = [each for member in get_args(annotation) if (each := element_of(member)) is not None]
+        return None if not elements else Any if len(elements) > 1 else elements[0]
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if not isinstance(origin, type):
         return Any
     if issubclass(origin, tuple):
-        return args[0] if len(args) == 2 and args[1] is Ellipsis else Union[args] if args else Any
+        return args[0] if len(args) == 2 and args[1] is Ellipsis else Union[args] if args else Any  # noqa: UP007 - made at run time
     if issubclass(origin, Sequence) and not issubclass(origin, (str, bytes)):
         return args[0] if args else Any
+    if origin is object or (origin.__module__ == "collections.abc" and issubclass(list, origin)):
+        return args[0] if args else Any  # Iterable, Collection: it may well be a list
     return None
 
 

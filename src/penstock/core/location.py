@@ -8,7 +8,7 @@ from types import CodeType
 
 import msgspec
 
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class Location(msgspec.Struct, frozen=True, array_like=True):

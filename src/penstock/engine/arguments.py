@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ..core.errors import ArtifactError
 from ..core.jsonvalue import dumps, loads
 from ..graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value
 from ..ports.artifacts import ArtifactRef, Artifacts
@@ -66,9 +67,11 @@ class Resolver:
             return {name: self._resolve(each, index, chain) for name, each in node.inputs.items()}
         except Refusal as refusal:
             return refusal.verdict
+        except ArtifactError as error:  # a list that is mapped over, or the value of a condition
+            return Blocked(f"what it needs cannot be read: {error.problem}")
 
     def expand(self, scope_name: str, index: str) -> int | Blocked | Skipped | NotReady:
-        """The size of a scope at the index of its parent, or why it has none. `BadMap` where lists differ in length."""
+        """The size of a scope at the index of its parent, or why it has none."""
         scope = self._scopes[scope_name]
         chain = self._graph.scopes_of(scope.parent)
         try:
@@ -76,6 +79,8 @@ class Resolver:
             sizes = {name: len(self._elements(scope_name, name, index)) for name in scope.over}
         except Refusal as refusal:
             return refusal.verdict
+        except ArtifactError as error:
+            return Blocked(f"what is mapped over cannot be read: {error.problem}")
         if len(set(sizes.values())) > 1:
             shown = ", ".join(f"{name}: {size}" for name, size in sizes.items())
             return Blocked(f"the lists mapped side by side differ in length ({shown})")
@@ -120,7 +125,10 @@ class Resolver:
             case Item(scope, name):
                 depth = self._graph.scopes_of(scope)
                 own = index.split(".")[: len(depth)]
-                return self._elements(scope, name, ".".join(own[:-1]))[int(own[-1])]
+                elements, at = self._elements(scope, name, ".".join(own[:-1])), int(own[-1])
+                if at >= len(elements):  # asked for by an engine that counts otherwise
+                    raise Refusal(Blocked(f"the map '{scope}' has no element {at}"))
+                return elements[at]
             case Many(items, as_tuple):
                 return Collected(tuple(self._resolve(each, index, chain) for each in items), as_tuple)
             case Mapping(keys, items):
@@ -135,9 +143,8 @@ class Resolver:
         return self._collect(node, output, prefix, theirs[len(prefix.split(".")) if prefix else 0 :])
 
     def _collect(self, node: Node, output: Output, prefix: str, scopes: tuple[str, ...]) -> TaskArgument:
-        closed = self._view.steps.get((node.name, prefix))
-        if not scopes or closed is not None:
-            run = closed or self._view.step(node.name, prefix)
+        run = self._view.step(node.name, prefix)
+        if not scopes or run.state.done:  # done above its scope: the scope was closed there, and has no elements
             return self._value(node, output, run)
         size = self._view.sizes.get((scopes[0], prefix))
         if size is None:
@@ -168,8 +175,9 @@ class Resolver:
     def _runs_of(self, name: str, prefix: str) -> Iterator[StepRun]:
         chain = self._chains[name]
         depth = len(prefix.split(".")) if prefix else 0
-        if (name, prefix) in self._view.steps or depth == len(chain):
-            yield self._view.step(name, prefix)
+        run = self._view.step(name, prefix)
+        if run.state.done or depth == len(chain):
+            yield run
             return
         size = self._view.sizes.get((chain[depth], prefix))
         if size is None:

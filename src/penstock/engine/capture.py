@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,25 +25,31 @@ class Sink:
         self._held = 0
         self._total = 0
         self._last = monotonic()
+        self.handler: Any = None  # what brings log records here
+        self._lock = threading.RLock()  # a thread that the step started may print too
 
     def add(self, text: str) -> None:
-        self._total += len(text)
-        if self._total > _LIMIT_CHARS:
-            return
-        self._chunks.append(text)
-        self._held += len(text)
-        if self._held >= _FLUSH_CHARS or monotonic() - self._last > _FLUSH_S:
-            self.flush()
+        with self._lock:
+            room = _LIMIT_CHARS - self._total
+            self._total += len(text)
+            if room <= 0:
+                return
+            self._chunks.append(text[:room])
+            self._held += len(text)
+            if self._held >= _FLUSH_CHARS or monotonic() - self._last > _FLUSH_S:
+                self.flush()
 
     def flush(self) -> None:
-        if self._chunks:
-            text, self._chunks, self._held, self._last = "".join(self._chunks), [], 0, monotonic()
-            self._write(text)
+        with self._lock:
+            if self._chunks:
+                text, self._chunks, self._held, self._last = "".join(self._chunks), [], 0, monotonic()
+                self._write(text)
 
     def close(self) -> None:
-        if self._total > _LIMIT_CHARS:
-            self._chunks.append(f"\n[penstock: {self._total - _LIMIT_CHARS} more characters were not kept]\n")
-        self.flush()
+        with self._lock:
+            if self._total > _LIMIT_CHARS:
+                self._chunks.append(f"\n[penstock: {self._total - _LIMIT_CHARS} more characters were not kept]\n")
+            self.flush()
 
 
 _SINK: ContextVar[Sink | None] = ContextVar("penstock_sink", default=None)
@@ -82,41 +89,56 @@ class _Tee(io.TextIOBase):
         return getattr(self._real, "buffer", None)
 
 
+_TEED = threading.Lock()
+_runs = 0  # runs of this process that are under way; the first puts the tees in place, the last takes them away
+_real: tuple[Any, Any] = (None, None)
+
+
 @contextmanager
 def teed(*, echo: bool) -> Iterator[None]:
-    """For the length of a run: prints made inside `into(sink)` are kept."""
-    out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Tee(out, echo), _Tee(err, echo)  # type: ignore[assignment]
+    """For the length of a run: prints made inside `into(sink)` are kept. Runs in other threads share the tees."""
+    global _runs, _real
+    with _TEED:
+        _runs += 1
+        if _runs == 1:
+            _real = (sys.stdout, sys.stderr)
+            sys.stdout, sys.stderr = _Tee(sys.stdout, echo), _Tee(sys.stderr, echo)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = out, err
+        with _TEED:
+            _runs -= 1
+            if _runs == 0:
+                sys.stdout, sys.stderr = _real
+                _real = (None, None)
 
 
 @contextmanager
 def into(sink: Sink) -> Iterator[None]:
     """Keep what this thread or task prints and logs from here on."""
     token = _SINK.set(sink)
-    logging = sys.modules.get("logging")  # a program that never imported it logs nothing
-    handler = _log_handler(logging) if logging is not None else None
+    if "logging" in sys.modules:  # a program that never imported it logs nothing
+        keep_logging(sink)
     try:
         yield
     finally:
-        if handler is not None and logging is not None:
-            logging.getLogger().removeHandler(handler)
+        if sink.handler is not None:
+            sys.modules["logging"].getLogger().removeHandler(sink.handler)
         _SINK.reset(token)
         sink.close()
 
 
-def _log_handler(logging: Any) -> Any:
-    owner = _SINK.get()
+def keep_logging(sink: Sink) -> None:
+    """From here on, what is logged inside `into(sink)` goes to it."""
+    if sink.handler is not None:
+        return
+    import logging
 
-    class _ToSink(logging.Handler):  # type: ignore[misc]
-        def emit(self, record: Any) -> None:
-            if owner is not None and _SINK.get() is owner:
-                owner.add(self.format(record) + "\n")
+    class _ToSink(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if _SINK.get() is sink:
+                sink.add(self.format(record) + "\n")
 
-    handler = _ToSink()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    return handler
+    sink.handler = _ToSink()
+    sink.handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(sink.handler)

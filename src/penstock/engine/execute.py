@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from time import perf_counter, process_time
 from typing import Any
 
@@ -11,9 +12,11 @@ from ..core.errors import CodecError, InvalidDataError
 from ..core.jsonvalue import loads
 from ..ports.artifacts import ArtifactRef
 from ..ports.context import CURRENT, Context
+from ..ports.records import Observation
 from ..ports.steps import LoadedStep
-from .capture import Sink, into
+from .capture import Sink, into, keep_logging
 from .failure import failure_of
+from .redaction import Redactor, storable
 from .services import Services
 from .tasks import (
     Collected,
@@ -43,15 +46,19 @@ class Execution:
         text: TextWriter,
         progress: Progress | None = None,
         portable: bool = True,
+        relax: Callable[[], None] | None = None,
     ) -> None:
         self._task = task
         self._services = services
         self._portable = portable
-        self._secrets: list[str] = []
+        self._secrets = Redactor()
+        self._relax = relax  # lifts the memory limit: describing a MemoryError needs memory
+        self.stopped = False  # somebody told it to stop
         self._extra: dict[str, ArtifactRef] = {}
         self._phase = "loading"
         self._write = text
         self.error: BaseException | None = None
+        self._sink = Sink(self._kept)
         self._context = Context(
             run_id=task.run_id,
             pipeline=task.pipeline,
@@ -64,12 +71,13 @@ class Execution:
             checkpoint_dir=_path(task.checkpoint_dir),
             services=services.service,
             on_progress=progress,
+            on_logging=lambda: keep_logging(self._sink),
         )
 
     def run(self) -> StepOutcome:
         """The attempt on this thread."""
         started, cpu = perf_counter(), process_time()
-        with into(Sink(self._kept)):
+        with into(self._sink):
             token = CURRENT.set(self._context)
             try:
                 loaded, arguments = self._begin()
@@ -83,12 +91,14 @@ class Execution:
                 outcome = self._failed(error)
             finally:
                 CURRENT.reset(token)
+                self._drop_odd_metrics()
+        self._flush_held()
         return self._finish(outcome, perf_counter() - started, process_time() - cpu)
 
     async def run_async(self) -> StepOutcome:
         """The attempt as a task of the loop that async steps share."""
         started = perf_counter()
-        with into(Sink(self._kept)):
+        with into(self._sink):
             token = CURRENT.set(self._context)
             try:
                 loaded, arguments = self._begin()
@@ -97,6 +107,8 @@ class Execution:
                 outcome = self._failed(error)
             finally:
                 CURRENT.reset(token)
+                self._drop_odd_metrics()
+        self._flush_held()
         return self._finish(outcome, perf_counter() - started, 0.0)
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -166,33 +178,50 @@ class Execution:
                 return made_by.result_type(**fields) if made_by.result_type else fields
             case SecretValue(name):
                 value = self._services.secret(name)
-                self._secrets.append(value)
+                self._secrets.learn(value)
                 return value
 
     def _kept(self, text: str) -> None:
-        for secret in self._secrets:
-            if secret:
-                text = text.replace(secret, "•••")
-        self._write(text)
+        if shown := self._secrets.feed(storable(text)):
+            self._write(shown)
+
+    def _flush_held(self) -> None:
+        if held := self._secrets.rest():
+            self._write(held)
+
+    def _drop_odd_metrics(self) -> None:
+        """NaN and infinity have no form in the run log; the log of the attempt says that they were there."""
+        metrics = self._context.metrics
+        for name in [name for name, value in metrics.items() if not isfinite(value)]:
+            self._sink.add(f"[penstock: metric '{name}' is {metrics.pop(name)} and was not recorded]\n")
 
     def _failed(self, error: BaseException) -> StepOutcome:
+        if self._relax is not None:
+            self._relax()
         self.error = error
         encoding = self._phase == "encoding" and not isinstance(error, InvalidDataError)
         failure = failure_of(
             error,
             loading=self._phase == "loading",
             encoding=encoding,
-            secrets=tuple(self._secrets),
+            stopped=self.stopped,
+            secrets=self._secrets,
             portable=self._portable,
         )
         return StepOutcome(failure=failure)
 
     def _finish(self, outcome: StepOutcome, seconds: float, cpu_seconds: float) -> StepOutcome:
         outcome.seconds, outcome.cpu_seconds = seconds, cpu_seconds
-        outcome.observations = tuple(self._context.observations)
-        outcome.metrics = self._context.metrics
-        outcome.note = self._context.note
+        clean = self._clean
+        outcome.observations = tuple(
+            Observation(clean(seen.kind), clean(seen.name), clean(seen.version)) for seen in self._context.observations
+        )
+        outcome.metrics = {clean(name): value for name, value in self._context.metrics.items()}
+        outcome.note = None if self._context.note is None else clean(self._context.note)
         return outcome
+
+    def _clean(self, text: str) -> str:
+        return storable(self._secrets.text(text))
 
 
 def _path(text: str) -> Any:

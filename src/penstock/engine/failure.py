@@ -17,9 +17,12 @@ from ..core.errors import (
     StepTimeoutError,
 )
 from ..ports.records import Failure, FailureClass
+from .redaction import Redactor, storable
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _PICKLE_LIMIT = 64 * 1024
+_MESSAGE_CHARS = 8 * 1024
+_TRACEBACK_CHARS = 64 * 1024
 
 
 def failure_of(
@@ -27,24 +30,28 @@ def failure_of(
     *,
     loading: bool = False,
     encoding: bool = False,
-    secrets: tuple[str, ...] = (),
+    stopped: bool = False,
+    secrets: Redactor | None = None,
     portable: bool = True,
 ) -> Failure:
-    """Describe an exception. `loading`/`encoding`: it happened to an input or an output, not in the user's code."""
-    kind = _kind(error, loading, encoding)
+    """Describe an exception. `loading`/`encoding`: it happened to an input or an output, not in the user's code.
+
+    `stopped`: the attempt was told to stop, so that a cancelled coroutine is no failure of its own.
+    """
+    hidden = secrets or Redactor()
+    kind = FailureClass.CANCELLED if stopped and _is_cancellation(error) else _kind(error, loading, encoding)
     text = "".join(traceback.format_exception(type(error), error, _user_frames(error.__traceback__)))
-    message = error.problem if isinstance(error, PenstockError) else str(error)
-    for secret in secrets:
-        if secret:
-            text, message = text.replace(secret, "•••"), message.replace(secret, "•••")
-    clean = not any(secret and secret in repr(error.args) for secret in secrets)
+    pickled = _pickled(error) if portable else None
+    hint = error.hint if isinstance(error, PenstockError) else None
     return Failure(
         kind=kind,
-        message=message or type(error).__name__,
-        types=tuple(f"{cls.__module__}:{cls.__qualname__}" for cls in type(error).__mro__ if cls is not object),
-        traceback=text,
-        hint=error.hint if isinstance(error, PenstockError) else None,
-        pickled=_pickled(error) if portable and clean else None,
+        message=_cut(storable(hidden.text(_message(error))), _MESSAGE_CHARS),
+        types=tuple(
+            storable(f"{cls.__module__}:{cls.__qualname__}") for cls in type(error).__mro__ if cls is not object
+        ),
+        traceback=_cut(storable(hidden.text(text)), _TRACEBACK_CHARS),
+        hint=hidden.text(hint) if hint else None,
+        pickled=None if pickled is not None and hidden.holds(pickled) else pickled,
     )
 
 
@@ -57,6 +64,27 @@ def exception_from(failure: Failure) -> BaseException | None:
     except Exception:  # noqa: BLE001 - a user's class may refuse in any way; the text of it is still there
         return None
     return error if isinstance(error, BaseException) else None
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the step called sys.exit({'' if error.code is None else repr(error.code)})"
+    try:
+        said = error.problem if isinstance(error, PenstockError) else str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may fail in any way; the class still says something
+        said = ""
+    return said or type(error).__name__
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    return any(cls.__name__ == "CancelledError" for cls in type(error).__mro__)
+
+
+def _cut(text: str, limit: int) -> str:
+    """The beginning and the end of a text that is too long to keep."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n[… {len(text) - limit} characters …]\n{text[-limit // 2 :]}"
 
 
 def _kind(error: BaseException, loading: bool, encoding: bool) -> FailureClass:

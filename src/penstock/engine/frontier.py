@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+
 import msgspec
 
 from ..graph import Graph, Node, Scope, outputs_in

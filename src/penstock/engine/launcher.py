@@ -21,9 +21,10 @@ from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, 
 from ..ports.records import Failure, FailureClass, Fingerprint, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
 from .arguments import Blocked, NotReady, Resolver, Skipped
+from .redaction import MASK
 from .retry import next_delay
 from .services import Services
-from .tasks import StepOutcome, StepTask, cache_key, flat_digests
+from .tasks import StepOutcome, StepTask, TaskArgument, cache_key, flat_digests
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -58,7 +59,7 @@ class Launcher:
         self._fingerprints: dict[str, Fingerprint | None] = {}
         self._use_cache = bool(record.options.get("cache", True))
         self._forced = frozenset(record.options.get("force", ()))
-        self._host, self._pid = record.host, os.getpid()
+        self._host, self._pid = os.uname().nodename, os.getpid()
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
@@ -78,54 +79,30 @@ class Launcher:
         key = cache_key(parts, arguments) if parts is not None else None
         inputs = {argument: flat_digests(each) for argument, each in arguments.items()}
         shared = key is not None and self._use_cache and name not in self._forced
-        if key is not None and shared:
-            hit = self.find_hit(key)
-            if hit is not None:
-                return StepCached(
-                    at=now,
-                    step=name,
-                    index=index,
-                    key=key,
-                    outputs=hit.outputs,
-                    inputs=inputs,
-                    parts=parts or {},
-                    origin=(hit.run_id, hit.step, hit.index),
-                    observations=hit.observations,
-                    metrics=hit.metrics,
-                    note=f"already done: {hit.note}" if node.options.effect and hit.note else hit.note,
-                    saved_seconds=hit.seconds,
-                )
-        before = self._view.step(name, index)
-        if node.options.effect == "at-most-once" and before.attempts:
-            return AttemptFailed(
+        if key is not None and shared and (hit := self.find_hit(key)) is not None:
+            return StepCached(
                 at=now,
                 step=name,
                 index=index,
-                attempt=before.attempts,
-                failure=Failure(
-                    FailureClass.KILLED,
-                    "an earlier attempt of this at-most-once effect may have happened",
-                    hint="check what it did; a new run would do it again",
-                ),
+                key=key,
+                outputs=hit.outputs,
+                inputs=inputs,
+                parts=parts or {},
+                origin=(hit.run_id, hit.step, hit.index),
+                observations=hit.observations,
+                metrics=hit.metrics,
+                note=f"already done: {hit.note}" if node.options.effect and hit.note else hit.note,
+                saved_seconds=hit.seconds,
             )
-        task = StepTask(
-            run_id=self._record.id,
-            pipeline=self._record.pipeline,
-            step=name,
-            index=index,
-            attempt=before.attempts + 1,
-            target=node.target,
-            arguments=arguments,
-            outputs=node.outputs,
-            payload=node.payload,
-            timeout_s=node.options.timeout_s,
-            limits=node.options.limits,
-            quarantine=node.options.quarantine,
-            parameters=self._record.parameters if node.options.effect else {},
-            checkpoint_dir=self._checkpoint(name, index),
-            logical_time=self._record.logical_time,
-            seed=self._record.seed,
-        )
+        before = self._view.step(name, index)
+        if node.options.effect == "at-most-once" and before.attempts:
+            failure = Failure(
+                FailureClass.KILLED,
+                "an earlier attempt of this at-most-once effect may have happened",
+                hint="check what it did; a new run would do it again",
+            )
+            return AttemptFailed(at=now, step=name, index=index, attempt=before.attempts + 1, failure=failure)
+        task = self._task(node, index, before.attempts + 1, arguments)
         started = AttemptStarted(
             at=now,
             step=name,
@@ -140,6 +117,26 @@ class Launcher:
             engine_attempt=engine_attempt,
         )
         return Prepared(task, started, key if shared else None)
+
+    def _task(self, node: Node, index: str, attempt: int, arguments: dict[str, TaskArgument]) -> StepTask:
+        return StepTask(
+            run_id=self._record.id,
+            pipeline=self._record.pipeline,
+            step=node.name,
+            index=index,
+            attempt=attempt,
+            target=node.target,
+            arguments=arguments,
+            outputs=node.outputs,
+            payload=node.payload,
+            timeout_s=node.options.timeout_s,
+            limits=node.options.limits,
+            quarantine=node.options.quarantine,
+            parameters=self._record.parameters if node.options.effect else {},
+            checkpoint_dir=self._checkpoint(node.name, index),
+            logical_time=self._record.logical_time,
+            seed=self._record.seed,
+        )
 
     def key_parts(self, node: Node) -> dict[str, str] | None:
         """What the cache key is made of besides inputs; None for a step that must not be cached."""
@@ -175,6 +172,8 @@ class Launcher:
 
     def still_holds(self, seen: Observation) -> bool:
         """Whether the outside is as it was; what cannot be looked at again counts as changed."""
+        if MASK in seen.name or MASK in seen.version:
+            return False  # a secret was taken out of it: nobody can look at this place again
         observer = self._services.observer(seen.kind)
         try:
             return observer is not None and observer.version(seen.name) == seen.version
@@ -201,10 +200,7 @@ class Launcher:
                 seconds=outcome.seconds,
                 cpu_seconds=outcome.cpu_seconds,
             )
-        node = self._nodes[task.step]
-        policy = node.options.retry if node.options.effect != "at-most-once" else None
-        seed = f"{self._record.id}:{task.step}:{task.index}"
-        delay = next_delay(policy, outcome.failure, task.attempt, seed=seed)
+        delay = self.retry_delay(task.step, task.index, task.attempt, outcome.failure)
         return AttemptFailed(
             at=now,
             step=task.step,
@@ -216,6 +212,13 @@ class Launcher:
             cpu_seconds=outcome.cpu_seconds,
         )
 
+    def retry_delay(self, name: str, index: str, attempt: int, failure: Failure) -> float | None:
+        """Seconds until the next attempt that the step's policy wants; attempts before a resume do not count."""
+        options = self._nodes[name].options
+        policy = options.retry if options.effect != "at-most-once" else None
+        spent = self._view.spent.get((name, index), 0)
+        return next_delay(policy, failure, attempt, spent=spent, seed=f"{self._record.id}:{name}:{index}")
+
     def _checkpoint(self, name: str, index: str) -> str:
         parts = (self._services.checkpoints, self._record.id, slug(name), index or "_")
         return os.path.join(*parts) if self._services.checkpoints else ""
@@ -225,6 +228,19 @@ class Launcher:
             import shutil
 
             shutil.rmtree(task.checkpoint_dir, ignore_errors=True)
+
+
+def refused(failed: AttemptFailed) -> list[AttemptStarted | AttemptFailed]:
+    """What to record of an attempt that was decided against before it began: it is counted, and it failed."""
+    started = AttemptStarted(
+        at=failed.at,
+        step=failed.step,
+        index=failed.index,
+        attempt=failed.attempt,
+        host=os.uname().nodename,
+        pid=os.getpid(),
+    )
+    return [started, failed]
 
 
 def _waived(node: Node) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ class Listener(Protocol):
         """What a step printed, in chunks, where it has not been shown already."""
         ...
 
+    def stopping(self, at_once: bool) -> None:
+        """Somebody asked the run to end. Called inside a signal handler: no lock, no buffered stream."""
+        ...
+
 
 class Silent:
     """Nobody; but what a step prints in a process of its own is still shown, where `echo` asks for it."""
@@ -42,3 +46,6 @@ class Silent:
     def text(self, step: str, index: str, text: str) -> None:
         if self._echo:
             sys.stdout.write(text)
+
+    def stopping(self, at_once: bool) -> None:
+        return

@@ -5,21 +5,36 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import threading
+from time import monotonic
 from typing import Any
+
+import msgspec
 
 from ..ports.events import AttemptFailed, AttemptStarted, StepEvent
 from ..ports.records import Failure, FailureClass, StepRun, StepState
 from .frontier import Item
+from .processtree import how_it_ended, kill_below, kill_tree, send_group
+
+LIFELINE = "PENSTOCK_LIFELINE"  # the file descriptor whose closing tells a step process that its engine is gone
+
+
+class StepProcess(msgspec.Struct):
+    """A child, what becomes readable when it ends, and the end of the pipe that closes with us."""
+
+    child: Any
+    ended: int
+    lifeline: int
 
 
 class StepProcesses:
-    """Starts `exec-step` processes and notices their end by the closing of a pipe."""
+    """Starts `exec-step` processes and notices their end."""
 
     def __init__(self, command: tuple[str, ...], limit: int, selector: selectors.BaseSelector) -> None:
         self._command = command
         self._limit = limit
         self._selector = selector
-        self._children: dict[Item, tuple[Any, int]] = {}
+        self._children: dict[Item, StepProcess] = {}
 
     @property
     def running(self) -> list[Item]:
@@ -32,39 +47,73 @@ class StepProcesses:
     def start(self, item: Item) -> None:
         import subprocess
 
-        read, write = os.pipe()
+        theirs, lifeline = os.pipe()
+        ended, open_while_alive = (None, None) if hasattr(os, "pidfd_open") else os.pipe()
+        inherited = tuple(each for each in (theirs, open_while_alive) if each is not None)
         try:
             child = subprocess.Popen(
                 [*self._command, "--step", item.name, "--index", item.index],
-                pass_fds=(write,),
+                pass_fds=inherited,
+                env={**os.environ, LIFELINE: str(theirs)},
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
             )
         finally:
-            os.close(write)
-        self._children[item] = (child, read)
-        self._selector.register(read, selectors.EVENT_READ, item)
+            for each in inherited:
+                os.close(each)
+        if ended is None:
+            ended = os.pidfd_open(child.pid)
+        self._children[item] = StepProcess(child, ended, lifeline)
+        self._selector.register(ended, selectors.EVENT_READ, item)
 
     def reap(self, item: Item) -> int:
         """The exit code of a process that has ended."""
-        child, read = self._children.pop(item)
-        self._selector.unregister(read)
-        os.close(read)
-        return int(child.wait())
+        process = self._children.pop(item)
+        self._selector.unregister(process.ended)
+        os.close(process.ended)
+        os.close(process.lifeline)
+        return int(process.child.wait())
+
+    def stop(self, *, patience_s: float) -> list[Item]:
+        """Interrupt every process, wait for them to record their end, and kill the others. Returns whose they were."""
+        items = self.running
+        for process in self._children.values():
+            send_group(process.child.pid, signal.SIGINT)
+        limit = monotonic() + patience_s
+        while self._children and (left := limit - monotonic()) > 0:
+            for key, _ in self._selector.select(timeout=left):
+                if isinstance(key.data, Item):
+                    self.reap(key.data)
+        self.kill_all()
+        return items
 
     def kill_all(self) -> None:
-        for item, (child, _) in list(self._children.items()):
-            try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        """Now, with everything below them."""
+        for item, process in list(self._children.items()):
+            if process.child.poll() is None:
+                kill_tree(process.child.pid)
             self.reap(item)
+
+
+def die_with_engine() -> None:
+    """In a step process: end, with everything below, when the engine that started it is gone."""
+    lifeline = os.environ.pop(LIFELINE, None)
+    if lifeline is None:
+        return  # another engine started it, which has its own ways
+    descriptor = int(lifeline)
+    os.set_inheritable(descriptor, False)
+
+    def watch() -> None:
+        os.read(descriptor, 1)
+        kill_below(os.getpid())
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="penstock-lifeline").start()
 
 
 def lost_process(run: StepRun, code: int, at: int) -> list[StepEvent]:
     """What to record of an instance whose process ended without recording an end."""
-    what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    failure = Failure(FailureClass.KILLED, f"the process of '{run.step}' {what}")
+    failure = Failure(FailureClass.KILLED, f"the process of '{run.step}' {how_it_ended(code)}")
     owned = run.state is StepState.RUNNING
     attempt = run.attempts if owned else run.attempts + 1
     failed = AttemptFailed(at=at, step=run.step, index=run.index, attempt=attempt, failure=failure)

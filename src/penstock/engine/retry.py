@@ -10,23 +10,29 @@ from ..ports.records import Failure, FailureClass
 _NEVER = frozenset({FailureClass.CANCELLED, FailureClass.INPUT_LOST, FailureClass.ENCODING})
 
 
-def next_delay(policy: RetryPolicy | None, failure: Failure, attempt: int, *, seed: str) -> float | None:
+def next_delay(
+    policy: RetryPolicy | None, failure: Failure, attempt: int, *, seed: str, spent: int = 0
+) -> float | None:
     """Seconds to wait before attempt `attempt + 1`; None when there will be none.
 
-    `seed` names run, step and index: with the attempt it decides the jitter, so that a delay can be replayed.
+    `spent`: attempts that do not count, because the run was resumed after them. `seed` names run, step and index: with
+    the attempt it decides the jitter, so that a delay can be replayed.
 
     >>> from ..ports.records import Failure, FailureClass
     >>> lost = Failure(FailureClass.ERROR, "", ("builtins:ConnectionError", "builtins:OSError"))
     >>> [next_delay(RetryPolicy(4, base_s=2, on=("builtins:OSError",)), lost, n, seed="") for n in (1, 2, 3, 4)]
     [2.0, 4.0, 8.0, None]
     """
-    if policy is None or attempt >= policy.attempts or failure.kind in _NEVER:
+    if policy is None or attempt - spent >= policy.attempts or failure.kind in _NEVER:
         return None
     if policy.on and not _matches(policy.on, failure):
         return None
     if _matches(policy.not_on, failure):
         return None
-    delay = min(policy.cap_s, policy.base_s * policy.factor ** (attempt - 1))
+    try:
+        delay = min(policy.cap_s, policy.base_s * policy.factor ** (attempt - spent - 1))
+    except OverflowError:
+        delay = policy.cap_s
     match policy.jitter:
         case "none":
             return float(delay)

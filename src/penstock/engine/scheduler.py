@@ -29,13 +29,13 @@ from ..ports.events import (
     StepSkipped,
     StepSucceeded,
 )
-from ..ports.records import Failure, FailureClass, RunRecord, RunState
+from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepRun, StepState
 from ..ports.runlog import Store
 from .arguments import Blocked, NotReady, Skipped
 from .capture import teed
 from .execute import Execution
 from .frontier import Frontier, Item
-from .launcher import Launcher, Prepared
+from .launcher import Launcher, Prepared, refused
 from .listener import Listener, Silent
 from .ownership import Ownership
 from .processes import StepProcesses, lost_process
@@ -45,6 +45,8 @@ from .threads import Threads
 from .workers import WorkerProcess, Workers
 
 _LEASE_S = 30.0
+_RENEW_S = 10.0
+_ELSEWHERE_S = 0.2
 _PATIENCE_S = 5.0
 
 
@@ -81,14 +83,17 @@ class Scheduler:
         self._frontier = Frontier(graph)
         self._launcher = Launcher(graph, record, view, store, services)
         self._selector = selectors.DefaultSelector()
-        self._workers = Workers(options.workers, options.worker_module, services.boot, self._selector)
+        self._workers = Workers(options.workers, options.worker_module, services, self._selector)
         self._threads = Threads(options.workers, self._selector)
         self._processes = StepProcesses(options.step_command, options.workers, self._selector)
         self._pending: list[Event] = []
         self._seen = 0  # the last event read back, when steps are processes of their own
+        self._room = 8 * max(options.workers, 1)  # more are not decided ahead: each decided one holds a lease
         self._queue: deque[Prepared] = deque()  # decided, waiting for a free place
         self._running: dict[tuple[str, str], Prepared] = {}
-        self._keys: dict[str, tuple[str, str]] = {}  # cache keys being computed here
+        self._parked: dict[str, list[Item]] = {}  # cache keys being computed here, and who waits for each
+        self._unplaced: deque[Item] = deque()  # ready, but every place for a step process is taken
+        self._renewed = monotonic()
         self._timers: list[tuple[float, int, Item]] = []
         self._ticket = 0
         self._released: list[str] = []  # leases to give back once the outcome is durable
@@ -98,6 +103,8 @@ class Scheduler:
 
     def run(self) -> RunState:
         """To the end. Returns the run's state; a step's failure is recorded, not raised."""
+        if self._options.step_command:  # events up to here are in the view already
+            self._seen = max((sequence for sequence, _ in self._store.events(self._record.id)), default=0)
         ownership = Ownership(
             self._store,
             self._record.id,
@@ -105,11 +112,14 @@ class Scheduler:
             wake=self._threads.wake,
             now=self._kill_everything,
             renew=self._renew_leases,
+            told=self._listener.stopping,
         )
         with ownership, teed(echo=self._options.echo):
             self._ownership = ownership
             try:
                 self._loop(ownership)
+                if ownership.fenced is not None:
+                    raise ownership.fenced
                 return self._conclude(ownership)
             finally:
                 for _ in self._workers.stop(patience_s=0):
@@ -133,11 +143,12 @@ class Scheduler:
             self._flush()
             if not (self._running or self._processes.running or self._timers or self._queue or self._frontier.ready):
                 return
-            self._wait()
+            if not self._frontier.ready or len(self._queue) >= self._room:
+                self._wait()
 
     def _decide_ready(self) -> None:
         frontier = self._frontier
-        while frontier.ready:
+        while frontier.ready and len(self._queue) < self._room and not self._abort:
             item = frontier.ready.popleft()
             if item.is_scope:
                 self._expand(item)
@@ -149,12 +160,11 @@ class Scheduler:
                 self._flush()
 
     def _expand(self, item: Item) -> None:
-        known = self._view.sizes.get((item.name, item.index))
-        size = self._launcher.resolver.expand(item.name, item.index) if known is None else known
+        size = self._launcher.resolver.expand(item.name, item.index)
         now = self._services.clock.now_us()
         match size:
             case int():
-                if known is None:
+                if self._view.sizes.get((item.name, item.index)) != size:  # known, where the run was resumed
                     self._record_event(MapExpanded(at=now, scope=item.name, index=item.index, size=size))
                 self._frontier.expanded(item.name, item.index, size)
             case Blocked(because) | Skipped(because):
@@ -162,6 +172,7 @@ class Scheduler:
                 for node in self._frontier.closed(item.name, item.index):
                     if not self._view.step(node, item.index).state.done:
                         self._record_event(kind(at=now, step=node, index=item.index, because=because))
+                self._abort = self._abort or (self._graph.fail_fast and isinstance(size, Blocked))
             case NotReady(needs):
                 raise AssertionError(f"{item.name} was ready without {needs}")
 
@@ -175,6 +186,11 @@ class Scheduler:
                 self._queue_attempt(decision, item)
             case NotReady(needs):
                 raise AssertionError(f"{item.name} was ready without {needs}")
+            case AttemptFailed():
+                for event in refused(decision):
+                    self._record_event(event)
+                self._abort = self._abort or self._graph.fail_fast
+                self._frontier.finished(item.name, item.index)
             case _:
                 self._record_event(decision)
                 self._frontier.finished(item.name, item.index)
@@ -182,17 +198,21 @@ class Scheduler:
     def _queue_attempt(self, prepared: Prepared, item: Item) -> None:
         key = prepared.shared_key
         if key is not None:
-            if key in self._keys:  # another instance here computes the same: take its result when it is there
-                self._later(item, 0.0)
+            if key in self._parked:  # another instance here computes the same: take its result when it is there
+                self._parked[key].append(item)
                 return
             if any(isinstance(event, StepSucceeded) and event.key == key for event in self._pending):
                 self._flush()
                 self._decide(item)
                 return
             if not self._store.lease(key, self._record.id, _LEASE_S):
-                self._later(item, 0.2)  # another run computes it; look again soon
+                self._later(item, _ELSEWHERE_S)  # another run computes it; look again soon
                 return
-            self._keys[key] = (item.name, item.index)
+            if self._launcher.find_hit(key) is not None:  # it was computed between our look and our lease
+                self._store.unlease(key, self._record.id)
+                self._decide(item)
+                return
+            self._parked[key] = []
         self._queue.append(prepared)
 
     # -- placing -------------------------------------------------------------------------------------------------
@@ -203,7 +223,7 @@ class Scheduler:
             not self._queue
             or self._running
             or self._processes.running
-            or (len(self._queue) > 1 and self._options.workers > 1)
+            or (self._options.workers > 1 and (len(self._queue) > 1 or self._timers))  # a retry would come late
         ):
             return None
         task = self._queue[0].task
@@ -225,13 +245,16 @@ class Scheduler:
             progress=self._progress(task),
             portable=False,
         )
-        ownership.inline = True
+        outcome: StepOutcome | None = None
         try:
-            outcome = execution.run()
-        except KeyboardInterrupt:  # it came between two lines of ours: the attempt's end is not known
-            outcome = StepOutcome(failure=_interrupted())
-        finally:
+            ownership.inline = True
+            if not ownership.stopping:
+                outcome = execution.run()
             ownership.inline = False
+        except KeyboardInterrupt:  # it came between two lines of ours
+            ownership.inline = False
+        if outcome is None:
+            outcome = StepOutcome(failure=_interrupted())
         if execution.error is not None and self.error is None:
             self.error = execution.error
         self._ended(task, outcome)
@@ -294,39 +317,54 @@ class Scheduler:
     # -- one process per step ------------------------------------------------------------------------------------
 
     def _start_process(self, item: Item) -> None:
-        """Hand the whole instance to `exec-step`: it decides, runs and records; this loop only reads what came of it."""
+        """Hand the whole instance to `exec-step`: it decides, runs and records; the loop reads what came of it."""
         if self._view.step(item.name, item.index).state.done:
             self._frontier.finished(item.name, item.index)
         elif self._processes.free <= 0:
-            self._later(item, 0.0)
+            self._unplaced.append(item)
         else:
             self._flush()
             self._processes.start(item)
 
     def _process_ended(self, item: Item) -> None:
         code = self._processes.reap(item)
-        watched = {item, *self._processes.running}
+        self._frontier.ready.extend(self._unplaced)
+        self._unplaced.clear()
+        self._read_back(item)
+        run = self._view.step(item.name, item.index)
+        if not run.state.done and run.retry_at is None:
+            run = self._lost(run, code)
+        if run.retry_at is not None:
+            self._later(item, (run.retry_at - self._services.clock.now_us()) / 1e6)
+            return
+        failed = run.state in (StepState.FAILED, StepState.TIMED_OUT)
+        self._abort = self._abort or (self._graph.fail_fast and failed)
+        self._frontier.finished(item.name, item.index)
+
+    def _read_back(self, *ended: Item) -> None:
+        """What step processes recorded, as far as they are ours: of those that run, and of those that just ended."""
+        watched = {*ended, *self._processes.running}
         for sequence, event in self._store.events(self._record.id, after=self._seen):
             self._seen = sequence
             if isinstance(event, StepEvent) and Item(event.step, event.index) in watched:
                 self._view.apply(event)
                 self._listener.event(event)
-        run = self._view.step(item.name, item.index)
-        now = self._services.clock.now_us()
-        if not run.state.done and run.retry_at is None:
-            for event in lost_process(run, code, now):
-                self._record_event(event)
-        elif run.retry_at is not None:
-            self._later(item, (run.retry_at - now) / 1e6)
-            return
-        self._frontier.finished(item.name, item.index)
+
+    def _lost(self, run: StepRun, code: int) -> StepRun:
+        """Record an attempt whose process ended without recording an end; its policy may want another one."""
+        for event in lost_process(run, code, self._services.clock.now_us()):
+            if isinstance(event, AttemptFailed):
+                delay = self._launcher.retry_delay(run.step, run.index, event.attempt, event.failure)
+                retry_at = None if delay is None else event.at + int(delay * 1_000_000)
+                event = msgspec.structs.replace(event, retry_at=retry_at)
+            self._record_event(event)
+        self._flush()
+        return self._view.step(run.step, run.index)
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        limits = [limit for limit in (self._workers.next_deadline(), self._next_timer()) if limit is not None]
-        timeout = max(0.0, min(limits) - monotonic()) if limits else None
-        for key, _ in self._selector.select(timeout):
+        for key, _ in self._selector.select(self._patience()):
             match key.data:
                 case WorkerProcess() as worker:
                     for task, outcome in self._workers.readable(worker):
@@ -340,21 +378,27 @@ class Scheduler:
                         self._ended(task, outcome)
         for task, outcome in self._workers.overdue():
             self._ended(task, outcome)
-        now = monotonic()
+        now = self._services.clock.monotonic()
         while self._timers and self._timers[0][0] <= now:
             self._frontier.ready.append(heapq.heappop(self._timers)[2])
 
-    def _next_timer(self) -> float | None:
-        return self._timers[0][0] if self._timers else None
+    def _patience(self) -> float | None:
+        """Seconds until something is due: a timeout in the machine's time, a retry in the clock's."""
+        clock = self._services.clock
+        waits = [clock.pause(max(0.0, self._timers[0][0] - clock.monotonic()))] if self._timers else []
+        if (deadline := self._workers.next_deadline()) is not None:
+            waits.append(max(0.0, deadline - monotonic()))
+        return min(waits, default=None)
 
     def _later(self, item: Item, seconds: float) -> None:
         self._ticket += 1
-        heapq.heappush(self._timers, (monotonic() + max(seconds, 0.002), self._ticket, item))
+        due = self._services.clock.monotonic() + max(seconds, 0.002)
+        heapq.heappush(self._timers, (due, self._ticket, item))
 
     def _ended(self, task: StepTask, outcome: StepOutcome) -> None:
         prepared = self._running.pop((task.step, task.index))
         if (key := prepared.shared_key) is not None:
-            self._keys.pop(key, None)
+            self._frontier.ready.extend(self._parked.pop(key, ()))
             self._released.append(key)
         event = self._launcher.concluded(prepared, outcome)
         if isinstance(event, AttemptFailed) and self._ownership is not None and self._ownership.stopping:
@@ -394,8 +438,10 @@ class Scheduler:
         return lambda done, total, note: self._listener.progress(task.step, task.index, done, total, note)
 
     def _renew_leases(self) -> None:
-        for key in list(self._keys):
-            self._store.lease(key, self._record.id, _LEASE_S)
+        if monotonic() - self._renewed >= _RENEW_S:
+            self._renewed = monotonic()
+            for key in list(self._parked):
+                self._store.lease(key, self._record.id, _LEASE_S)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -406,9 +452,12 @@ class Scheduler:
                 self._ended(task, outcome)
             for task, outcome, _ in self._threads.stop(patience_s=_PATIENCE_S):
                 self._ended(task, outcome)
-            self._processes.kill_all()
-            self._cancel_rest(because)
-        state = RunState.CANCELLED if ownership.stopping else self._view.outcome()
+            stopped = self._processes.stop(patience_s=_PATIENCE_S)
+            self._flush()
+            self._read_back(*stopped)
+            self._cancel_rest(because, stopped)
+            self._released += self._parked
+        state = RunState.FAILED if self._abort and not ownership.stopping else self._view.outcome()
         failed = next((run for run in self._view.steps.values() if run.failure is not None and run.state.done), None)
         error = f"{failed.step}: {failed.failure.message}" if failed is not None and failed.failure else None
         self._record_event(
@@ -419,7 +468,7 @@ class Scheduler:
         self._flush()
         return state
 
-    def _cancel_rest(self, because: str) -> None:
+    def _cancel_rest(self, because: str, stopped: list[Item]) -> None:
         now = self._services.clock.now_us()
         open_items = [
             *self._frontier.waiting,
@@ -427,7 +476,9 @@ class Scheduler:
             *(item for _, _, item in self._timers),
             *(Item(p.task.step, p.task.index) for p in self._queue),
             *(Item(*key) for key in self._running),
-            *self._processes.running,
+            *self._unplaced,
+            *(item for waiting in self._parked.values() for item in waiting),
+            *stopped,
         ]
         for item in open_items:
             names = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..core.clock import Clock
+from ..core.errors import PenstockError
 from ..ports.artifacts import Artifacts
 from ..ports.boundary import BoundaryCheck
 from ..ports.observers import Observer
 from ..ports.records import Fingerprint
 from ..ports.steps import StepLoader
+from .redaction import Redactor
 
 
 class FingerprintSource(Protocol):
@@ -46,6 +48,16 @@ class Services:
         self.service = service
         self.checkpoints = checkpoints
         self.boot = dict(boot or {})  # how another process makes these services again
+
+    def redactor(self, names: Iterable[str]) -> Redactor:
+        """Takes these secrets out of text; one that cannot be resolved here is in no text of this machine."""
+        found = Redactor()
+        for name in names:
+            try:
+                found.learn(self.secret(name))
+            except (PenstockError, LookupError):
+                continue  # the step that needs it fails with this, where it is recorded
+        return found
 
     def boundary(self, annotation: Any) -> Sequence[BoundaryCheck]:
         """The checks that an annotation asks for. Plain types are told apart without importing any library."""

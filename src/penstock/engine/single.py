@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import selectors
+import sys
+import threading
+from collections.abc import Callable
 from enum import IntEnum
 from time import monotonic
 
-from ..core.errors import FencedError
+from ..core.errors import FencedError, StoreError
 from ..graph import Graph
 from ..ports.events import AttemptFailed, StepBlocked, StepEvent, StepSucceeded, fold
 from ..ports.records import RunRecord
@@ -14,10 +17,17 @@ from ..ports.runlog import Store
 from .arguments import NotReady
 from .capture import teed
 from .execute import Execution
-from .launcher import Launcher, Prepared
+from .failure import failure_of
+from .launcher import Decision, Launcher, Prepared, refused
+from .processes import die_with_engine
+from .processtree import adopt_orphans
 from .services import Services
-from .tasks import StepOutcome
+from .tasks import StepOutcome, StepTask
 from .workers import Workers
+
+_LEASE_S = 30.0
+_ELSEWHERE_S = 0.1
+_PATIENCE_S = 3.0
 
 
 class StepExit(IntEnum):
@@ -43,6 +53,8 @@ def execute_step(
     worker_module: str,
 ) -> tuple[StepExit, StepEvent | None]:
     """Own, decide, run and record one instance. Returns what the engine should see, and the last event."""
+    die_with_engine()
+    adopt_orphans()
     view = fold(event for _, event in store.events(record.id))
     run = view.step(step, index)
     if run.state.has_output:
@@ -50,8 +62,9 @@ def execute_step(
     if run.state.done and run.failure is not None:
         return StepExit.FAILED, None  # a recorded final failure ends a later attempt before user code, uncounted
     launcher = Launcher(graph, record, view, store, services)
-    decision = launcher.decide(step, index, engine_attempt=engine_attempt)
+    lease = KeyLease(store, f"{record.id}/{step}/{index}")
     try:
+        decision = lease.decided(launcher, step, index, engine_attempt)
         match decision:
             case NotReady():
                 return StepExit.NOT_READY, None
@@ -60,9 +73,12 @@ def execute_step(
                 event: StepEvent = launcher.concluded(decision, _outcome(decision, store, services, worker_module))
             case _:
                 event = decision
-        store.append(record.id, view.epoch, [event])
+        before = refused(event)[:1] if event is decision and isinstance(event, AttemptFailed) else []
+        store.append(record.id, view.epoch, [*before, event])
     except FencedError:
         return StepExit.FENCED, None
+    finally:
+        lease.release()
     match event:
         case AttemptFailed(retry_at=retry_at):
             return (StepExit.FAILED if retry_at is None else StepExit.RETRY), event
@@ -81,14 +97,63 @@ def _outcome(prepared: Prepared, store: Store, services: Services, worker_module
     if task.timeout_s is None and task.limits is None:
         with teed(echo=True):
             return Execution(task, services, text=text).run()
-    selector = selectors.DefaultSelector()
-    workers = Workers(1, worker_module, services.boot, selector)
-    worker = workers.start(task, text=text, progress=lambda done, total, note: None)
-    while True:
-        deadline = workers.next_deadline()
-        ready = selector.select(None if deadline is None else max(0.0, deadline - monotonic()))
-        ended = [*(workers.readable(worker) if ready else ()), *workers.overdue()]
-        if ended:
+    return _supervised(task, services, worker_module, text)
+
+
+def _supervised(task: StepTask, services: Services, worker_module: str, text: Callable[[str], None]) -> StepOutcome:
+    """The attempt in a worker process, which can be stopped at its timeout or over its memory limit."""
+
+    def shown(chunk: str) -> None:
+        text(chunk)
+        sys.stdout.write(chunk)
+
+    with selectors.DefaultSelector() as selector:
+        workers = Workers(1, worker_module, services, selector)
+        worker = workers.start(task, text=shown, progress=lambda done, total, note: None)
+        ended: list[tuple[StepTask, StepOutcome]] = []
+        try:
+            while not ended:
+                deadline = workers.next_deadline()
+                selector.select(None if deadline is None else max(0.0, deadline - monotonic()))
+                ended = [*workers.readable(worker), *workers.overdue()]
+        except KeyboardInterrupt:
+            ended = [*workers.stop(patience_s=_PATIENCE_S)]
+        finally:
             for _ in workers.stop(patience_s=0):
                 pass
-            return ended[-1][1]
+    return ended[0][1] if ended else StepOutcome(failure=failure_of(KeyboardInterrupt("stopped")))
+
+
+class KeyLease:
+    """The right to compute a key, held while this process does: others that need it wait for the result."""
+
+    def __init__(self, store: Store, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+        self._key: str | None = None
+        self._done = threading.Event()
+
+    def decided(self, launcher: Launcher, step: str, index: str, engine_attempt: int | None) -> Decision:
+        """What the launcher says, once nobody else computes the same."""
+        while True:
+            decision = launcher.decide(step, index, engine_attempt=engine_attempt)
+            if not isinstance(decision, Prepared) or decision.shared_key is None or self._key is not None:
+                return decision
+            if self._store.lease(decision.shared_key, self._owner, _LEASE_S):
+                self._key = decision.shared_key
+                threading.Thread(target=self._renew, daemon=True, name="penstock-lease").start()
+                continue  # it may have been computed between our look and our lease
+            self._done.wait(_ELSEWHERE_S)
+
+    def release(self) -> None:
+        self._done.set()
+        if self._key is not None:
+            self._store.unlease(self._key, self._owner)
+
+    def _renew(self) -> None:
+        while not self._done.wait(_LEASE_S / 3):
+            if self._key is not None:
+                try:
+                    self._store.lease(self._key, self._owner, _LEASE_S)
+                except StoreError:
+                    continue  # it has slack for another try

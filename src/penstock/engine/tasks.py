@@ -139,3 +139,14 @@ def artifact_digests(argument: TaskArgument) -> list[str]:
             return [digest for item in items for digest in artifact_digests(item)]
         case _:
             return []
+
+
+def secret_names(argument: TaskArgument) -> list[str]:
+    """The secrets in an argument, by name."""
+    match argument:
+        case SecretValue(name):
+            return [name]
+        case Collected(items) | Keyed(_, items) | Whole(_, _, items):
+            return [name for item in items for name in secret_names(item)]
+        case _:
+            return []

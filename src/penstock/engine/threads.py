@@ -14,11 +14,13 @@ from ..ports.records import Failure, FailureClass
 from .execute import Execution
 from .tasks import StepOutcome, StepTask
 
+_LOOP_PATIENCE_S = 1.0
+
 Ended = tuple[StepTask, StepOutcome, BaseException | None]
 
 
 class Threads:
-    """Runs attempts beside the scheduler's thread; outcomes wake its selector. `limit` bounds threads, not coroutines."""
+    """Runs attempts beside the scheduler's thread; their outcomes wake its selector."""
 
     def __init__(self, limit: int, selector: selectors.BaseSelector) -> None:
         self._limit = max(limit, 1) * 4  # they wait for others most of the time
@@ -29,8 +31,11 @@ class Threads:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         selector.register(self._read, selectors.EVENT_READ, None)
+        self._open = True
+        self._closing = threading.RLock()  # a signal may come while it is held
         self._loop: Any = None
-        self._tasks: dict[tuple[str, str], Any] = {}
+        self._loop_thread = threading.Thread(target=self._run_loop, daemon=True, name="penstock-loop")
+        self._tasks: dict[tuple[str, str], tuple[Any, Execution]] = {}
 
     @property
     def free(self) -> int:
@@ -59,12 +64,15 @@ class Threads:
                 ended = self._ended.get_nowait()
             except Empty:
                 return
-            if self._active.pop((ended[0].step, ended[0].index), None) is not None:
+            key = (ended[0].step, ended[0].index)
+            self._tasks.pop(key, None)
+            if self._active.pop(key, None) is not None:
                 yield ended
 
     def stop(self, *, patience_s: float) -> Iterator[Ended]:
         """Cancel coroutines, wait for threads a while, and give up on what is left: a thread cannot be stopped."""
-        for future in list(self._tasks.values()):
+        for future, execution in list(self._tasks.values()):
+            execution.stopped = True
             future.cancel()
         limit = monotonic() + patience_s
         while self._active and monotonic() < limit:
@@ -78,17 +86,22 @@ class Threads:
         self._active.clear()
 
     def wake(self) -> None:
-        """Let the scheduler look up; safe from a signal and from another thread."""
-        try:
-            os.write(self._write, b"x")
-        except (BlockingIOError, OSError):
-            pass
+        """Let the scheduler look up; safe from a signal and from another thread, and after `close`."""
+        with self._closing:
+            if self._open:
+                try:
+                    os.write(self._write, b"x")
+                except BlockingIOError:
+                    pass  # it has been told already
 
     def close(self) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
-        os.close(self._read)
-        os.close(self._write)
+            self._loop_thread.join(timeout=_LOOP_PATIENCE_S)  # a coroutine that blocks its loop cannot be stopped
+        with self._closing:  # an abandoned thread must not write to a number that is somebody else's by then
+            self._open = False
+            os.close(self._read)
+            os.close(self._write)
 
     def _run(self, task: StepTask, execution: Execution) -> None:
         outcome = execution.run()
@@ -100,12 +113,25 @@ class Threads:
 
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, daemon=True, name="penstock-loop").start()
+            self._loop_thread.start()
 
         async def attempt() -> None:
             outcome = await execution.run_async()
-            self._tasks.pop((task.step, task.index), None)
             self._ended.put((task, outcome, execution.error))
             self.wake()
 
-        self._tasks[task.step, task.index] = asyncio.run_coroutine_threadsafe(attempt(), self._loop)
+        self._tasks[task.step, task.index] = asyncio.run_coroutine_threadsafe(attempt(), self._loop), execution
+
+    def _run_loop(self) -> None:
+        import asyncio
+
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()

@@ -8,14 +8,17 @@ import signal
 import socket
 import sys
 import threading
+from types import FrameType
 from typing import Any
 
 import msgspec
 
 from .capture import teed
 from .execute import Execution
+from .failure import failure_of
+from .processtree import adopt_orphans, kill_below
 from .services import Services
-from .tasks import TASK_DECODER
+from .tasks import TASK_DECODER, StepOutcome, StepTask
 from .wire import Inbox, frame, receive
 
 
@@ -27,6 +30,8 @@ class Worker:
         self._services = services
         self._tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._sending = threading.Lock()
+        self._in_step = False
+        self._asked = False  # to stop, also while the step's module is still being imported
         # The reader notices the engine's death even while the main thread is deep in a step.
         threading.Thread(target=self._read, args=(inbox,), daemon=True, name="penstock-reader").start()
 
@@ -35,52 +40,95 @@ class Worker:
         self._tasks.put(message[1])
 
     def serve(self) -> None:
-        self._send(["ready"])
+        adopt_orphans()
+        self._connection.set_inheritable(False)
+        os.register_at_fork(after_in_child=self._connection.close)  # a child must not keep the engine waiting
+        signal.signal(signal.SIGINT, self._interrupted)
         with teed(echo=False):
             while True:
+                task = TASK_DECODER.decode(self._tasks.get())
                 try:
-                    task = TASK_DECODER.decode(self._tasks.get())
-                except KeyboardInterrupt:
-                    continue  # an interrupt that came just after its step had ended
-                with _memory_limit(task.limits.memory_bytes if task.limits else None):
-                    execution = Execution(
-                        task,
-                        self._services,
-                        text=lambda text: self._send(["text", text]),
-                        progress=lambda done, total, note: self._send(["progress", done, total, note]),
-                    )
-                    outcome = execution.run()
-                sys.stdout.flush()
+                    self._services.loader.load(task.target, task.payload)
+                except BaseException:  # noqa: BLE001 - importing runs the user's code; the attempt says what is wrong
+                    pass
+                self._send(["began"])
+                outcome = self._run(task)
+                try:
+                    sys.stdout.flush()
+                except (OSError, ValueError):
+                    pass  # the step closed it
                 self._send(["done", msgspec.msgpack.encode(outcome)])
 
+    def _run(self, task: StepTask) -> StepOutcome:
+        limit = _MemoryLimit(task.limits.memory_bytes if task.limits else None)
+        execution = Execution(
+            task,
+            self._services,
+            text=lambda text: self._send(["text", text]),
+            progress=lambda done, total, note: self._send(["progress", done, total, note]),
+            relax=limit.lift,
+        )
+        outcome: StepOutcome | None = None
+        try:
+            self._in_step = True
+            if self._asked:
+                raise KeyboardInterrupt("stopped")
+            with limit:
+                outcome = execution.run()
+            self._in_step = False
+        except KeyboardInterrupt as stop:  # between two lines of ours
+            self._in_step = False
+            outcome = outcome or StepOutcome(failure=failure_of(stop))
+        return outcome
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        if self._in_step:
+            self._in_step = False  # once: the step's own `finally` blocks are not interrupted again
+            raise KeyboardInterrupt
+
     def _read(self, inbox: Inbox) -> None:
-        while messages := receive(self._connection, inbox):
-            for message in messages:
-                self.put(message)
-        os.killpg(os.getpgrp(), signal.SIGKILL)  # the engine is gone: so are we, and the step's children
+        try:
+            while messages := receive(self._connection, inbox):
+                for message in messages:
+                    self.put(message)
+        except OSError:
+            pass
+        kill_below(os.getpid())  # the engine is gone: so are we, and whatever the step started
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _send(self, message: Any) -> None:
         with self._sending:
             self._connection.sendall(frame(message))
 
 
-class _memory_limit:
+class _MemoryLimit:
     """Bounds what a step may allocate beyond what the worker has; MemoryError then comes from the step itself."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit if sys.platform == "linux" else None
+        self._before: tuple[int, int] | None = None
 
     def __enter__(self) -> None:
         if self._limit is not None:
             import resource
 
-            self._before = resource.getrlimit(resource.RLIMIT_DATA)
+            before = resource.getrlimit(resource.RLIMIT_DATA)
             with open("/proc/self/status") as status:
                 used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
-            resource.setrlimit(resource.RLIMIT_DATA, (used + self._limit, self._before[1]))
+            wanted = used + self._limit
+            hard = before[1]
+            resource.setrlimit(
+                resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+            )
+            self._before = before
 
     def __exit__(self, *_: object) -> None:
-        if self._limit is not None:
+        self.lift()
+
+    def lift(self) -> None:
+        if self._before is not None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_DATA, self._before)
+            self._before = None

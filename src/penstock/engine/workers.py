@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import selectors
 import signal
@@ -17,11 +18,18 @@ import msgspec
 from ..core.errors import StepKilledError, StepOutOfMemoryError, StepTimeoutError
 from ..core.units import shown_duration, shown_size
 from .failure import failure_of
-from .tasks import TASK_ENCODER, StepOutcome, StepTask
+from .processtree import descendants, how_it_ended, kill_tree, memory_of, send, send_group
+from .redaction import Redactor
+from .services import Services
+from .tasks import TASK_ENCODER, StepOutcome, StepTask, secret_names
 from .wire import Inbox, frame
 
 _OUTCOME = msgspec.msgpack.Decoder(StepOutcome)
 _GRACE_S = 0.5
+_PIECES = 32  # of 64 KiB: how much is read at once
+_OUTPUT_CHARS = 16 * 1024 * 1024  # of one attempt; more is not kept
+_BOOT_S = 60.0  # for importing the step's module, beside its timeout
+_OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not the step's to answer for
 
 
 class WorkerProcess:
@@ -45,66 +53,91 @@ class WorkerProcess:
             os.close(write)
         os.set_blocking(read, False)
         self.output = read
+        self.watch = os.pidfd_open(self.process.pid) if hasattr(os, "pidfd_open") else None
         self.inbox = Inbox()
+        self.redactor = Redactor()
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.task: StepTask | None = None
         self.text: Callable[[str], None] = _nowhere
         self.progress: Callable[[float, float | None, str], None] = _nothing
         self.deadline: float | None = None
         self.started = 0.0
+        self._shown = 0  # characters of the present task that came by file descriptor
         ours.sendall(frame(["boot", boot]))
 
     def start(self, task: StepTask) -> None:
-        self.task, self.started = task, monotonic()
-        self.deadline = self.started + task.timeout_s if task.timeout_s is not None else None
+        self.task, self.started, self._shown = task, monotonic(), 0
+        self.deadline = self.started + _BOOT_S + task.timeout_s if task.timeout_s is not None else None
         self.connection.sendall(frame(["task", TASK_ENCODER.encode(task)]))
+
+    def began(self) -> None:
+        """The process is up and the step's module is imported: from here on its timeout counts."""
+        if self.task is not None and self.task.timeout_s is not None:
+            self.deadline = monotonic() + self.task.timeout_s
 
     def interrupt(self) -> None:
         """Ask the step to stop: KeyboardInterrupt in the worker, SIGINT to its children."""
-        self._signal(signal.SIGINT)
+        send_group(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
         """End the process and everything it started, children in other sessions included."""
-        family = [*descendants(self.process.pid)]
-        self._signal(signal.SIGTERM)
+        if self.process.returncode is not None:
+            return
+        family = {*descendants(self.process.pid)}
+        send_group(self.process.pid, signal.SIGTERM)
         limit = monotonic() + _GRACE_S
-        while self.process.poll() is None and monotonic() < limit:
+        while not self.dead and monotonic() < limit:
+            family |= {*descendants(self.process.pid)}
             _pause()
-        self._signal(signal.SIGKILL)
-        for pid in family:
-            _kill(pid)
+        kill_tree(self.process.pid)
+        for pid in family:  # what outlived its parent is found under nobody any more
+            send(pid, signal.SIGKILL)
         self.process.wait()
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has ended. It is not reaped by asking: until then its number belongs to nobody else."""
+        return (
+            self.process.returncode is not None
+            or os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        )
 
     def close(self) -> None:
         self.connection.close()
         os.close(self.output)
+        if self.watch is not None:
+            os.close(self.watch)
 
-    def drain(self) -> str:
-        """What the process or its children wrote to file descriptors 1 and 2."""
-        pieces = []
-        while True:
+    def drain(self, *, last: bool = False) -> bool:
+        """Hand on what the process or its children wrote to file descriptors 1 and 2; False once these are closed.
+
+        A writer that never stops does not keep the engine here: what is left is read the next time.
+        """
+        for _ in range(_PIECES):
             try:
                 piece = os.read(self.output, 1 << 16)
             except BlockingIOError:
                 break
             if not piece:
-                break
-            pieces.append(piece)
-        return b"".join(pieces).decode(errors="replace")
+                return False
+            self._show(self.redactor.feed(self._decoder.decode(piece)))
+        if last:
+            self._show(self.redactor.rest())
+        return True
 
-    def _signal(self, number: int) -> None:
-        try:
-            os.killpg(self.process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
+    def _show(self, text: str) -> None:
+        self._shown += len(text)
+        if text and self._shown <= _OUTPUT_CHARS:
+            self.text(text)
 
 
 class Workers:
     """A pool that grows to `limit` as steps need it. The scheduler waits on `selector` and calls `collect`."""
 
-    def __init__(self, limit: int, module: str, boot: dict[str, Any], selector: selectors.BaseSelector) -> None:
+    def __init__(self, limit: int, module: str, services: Services, selector: selectors.BaseSelector) -> None:
         self._limit = limit
         self._module = module
-        self._boot = boot
+        self._services = services
         self._selector = selector
         self._all: list[WorkerProcess] = []
 
@@ -121,15 +154,15 @@ class Workers:
         self, task: StepTask, *, text: Callable[[str], None], progress: Callable[[float, float | None, str], None]
     ) -> WorkerProcess:
         worker = next((worker for worker in self._all if worker.task is None), None) or self._new()
-        worker.text, worker.progress = text, progress
-        try:
-            worker.start(task)
-        except BrokenPipeError:  # it died while idle
-            self._discard(worker)
-            worker = self._new()
-            worker.text, worker.progress = text, progress
-            worker.start(task)
-        return worker
+        names = [name for argument in task.arguments.values() for name in secret_names(argument)]
+        while True:
+            worker.text, worker.progress, worker.redactor = text, progress, self._services.redactor(names)
+            try:
+                worker.start(task)
+                return worker
+            except (BrokenPipeError, ConnectionResetError):  # it died while idle
+                self._discard(worker)
+                worker = self._new()
 
     def next_deadline(self) -> float | None:
         """Monotonic seconds of the earliest timeout; soon, while a memory limit has to be watched."""
@@ -140,11 +173,15 @@ class Workers:
 
     def readable(self, worker: WorkerProcess) -> Iterator[tuple[StepTask, StepOutcome]]:
         """Take in what a worker sent; yields its task when that is done or its process is dead."""
-        if text := worker.drain():
-            worker.text(text)
+        if worker not in self._all:
+            return  # an earlier descriptor of the same worker brought the news of its death
+        if not worker.drain():
+            self._forget(worker.output)
         try:
-            piece = worker.connection.recv(1 << 18)
+            piece = worker.connection.recv(1 << 18, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
+            if worker.dead:  # a child of it still holds the connection
+                yield from self._died(worker)
             return
         except ConnectionResetError:
             piece = b""
@@ -155,11 +192,12 @@ class Workers:
             match message:
                 case ["text", text]:
                     worker.text(text)
+                case ["began"]:
+                    worker.began()
                 case ["progress", done, total, note]:
                     worker.progress(done, total, note)
                 case ["done", content]:
-                    if text := worker.drain():
-                        worker.text(text)
+                    worker.drain(last=True)
                     task, worker.task, worker.deadline = worker.task, None, None
                     assert task is not None
                     yield task, _OUTCOME.decode(content)
@@ -195,7 +233,7 @@ class Workers:
         limit = monotonic() + patience_s
         while self.busy and monotonic() < limit:
             for key, _ in self._selector.select(timeout=0.05):
-                if isinstance(key.data, WorkerProcess):
+                if isinstance(key.data, WorkerProcess) and key.data in self._all:
                     yield from self.readable(key.data)
         for worker in list(self._all):
             if worker.task is not None:
@@ -206,84 +244,54 @@ class Workers:
     def kill_all(self) -> None:
         """Now."""
         for worker in self._all:
-            worker._signal(signal.SIGKILL)
+            if worker.process.returncode is None:
+                kill_tree(worker.process.pid)
 
     def _new(self) -> WorkerProcess:
-        worker = WorkerProcess(self._module, self._boot)
-        self._selector.register(worker.connection, selectors.EVENT_READ, worker)
+        worker = WorkerProcess(self._module, self._services.boot)
+        # Its messages; its output, because a full pipe would stop the step; its death, which a child may outlive.
+        for source in (worker.connection, worker.output, worker.watch):
+            if source is not None:
+                self._selector.register(source, selectors.EVENT_READ, worker)
         self._all.append(worker)
         return worker
 
     def _died(self, worker: WorkerProcess) -> Iterator[tuple[StepTask, StepOutcome]]:
         task, worker.task = worker.task, None
-        text = worker.drain()
+        worker.drain(last=True)
+        worker.kill()  # its children; and itself, if it only closed its end of the connection
         code = worker.process.wait()
         self._discard(worker)
         if task is None:
             return
-        if text:
-            worker.text(text)
-        what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         error = StepKilledError(
-            f"the process of '{task.step}' {what}", hint="see its output: penstock logs " + task.run_id
+            f"the process of '{task.step}' {how_it_ended(code)}", hint="see its output: penstock logs " + task.run_id
         )
         yield task, StepOutcome(failure=failure_of(error), seconds=monotonic() - worker.started)
 
     def _stopped(self, worker: WorkerProcess, error: BaseException) -> StepOutcome:
         worker.task = None
         worker.kill()
-        if text := worker.drain():
-            worker.text(text)
+        worker.drain(last=True)
         self._discard(worker)
         return StepOutcome(failure=failure_of(error), seconds=monotonic() - worker.started)
 
     def _discard(self, worker: WorkerProcess) -> None:
-        self._selector.unregister(worker.connection)
+        for source in (worker.connection, worker.output, worker.watch):
+            if source is not None:
+                self._forget(source)
         self._all.remove(worker)
-        if worker.process.poll() is None:
-            worker.kill()
+        worker.kill()
         worker.close()
+
+    def _forget(self, source: socket.socket | int) -> None:
+        try:
+            self._selector.unregister(source)
+        except KeyError:
+            pass  # it had ended before
 
 
 _OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not the step's to answer for
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Processes started by `pid`, and by those. Linux only; elsewhere the process group is all that is reached."""
-    if sys.platform != "linux":
-        return
-    parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat") as stat:
-                    parents.setdefault(int(stat.read().rpartition(")")[2].split()[1]), []).append(int(name))
-            except (OSError, IndexError):
-                continue
-    pending = [pid]
-    while pending:
-        for child in parents.get(pending.pop(), ()):
-            yield child
-            pending.append(child)
-
-
-def memory_of(pid: int) -> int:
-    """Resident bytes of a process and its descendants."""
-    total = 0
-    for each in (pid, *descendants(pid)):
-        try:
-            with open(f"/proc/{each}/statm") as statm:
-                total += int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError):
-            continue
-    return total
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _pause() -> None:

@@ -31,6 +31,7 @@ class Context:
         checkpoint_dir: Path | None = None,
         services: Callable[[str], Any] | None = None,
         on_progress: Callable[[float, float | None, str], None] | None = None,
+        on_logging: Callable[[], None] | None = None,
     ) -> None:
         self.run_id = run_id
         self.pipeline = pipeline
@@ -47,12 +48,15 @@ class Context:
         self._checkpoint_dir = checkpoint_dir
         self._services = services
         self._on_progress = on_progress
+        self._on_logging = on_logging  # told once logging is imported, which most steps never do
 
     @property
     def logger(self) -> logging.Logger:
         """A logger whose lines, from INFO up, are kept with the attempt."""
         import logging
 
+        if self._on_logging is not None:
+            self._on_logging()
         logger = logging.getLogger(f"penstock.step.{self.step}" if self.step else "penstock.step")
         if logging.getLogger("penstock.step").level == logging.NOTSET:
             logging.getLogger("penstock.step").setLevel(logging.INFO)

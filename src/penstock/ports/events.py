@@ -149,6 +149,7 @@ class RunView:
     def __init__(self) -> None:
         self.steps: dict[tuple[str, str], StepRun] = {}
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
+        self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
         self.epoch = 1
         self.cancel_requested = False
         self.finished: RunState | None = None
@@ -190,7 +191,10 @@ class RunView:
         """Resume keeps what is finished and gives everything else another chance; attempt numbers go on counting."""
         for key, run in list(self.steps.items()):
             reopened = reopened_step_run(run)
-            if reopened is not run:
+            self.spent[key] = run.attempts
+            if reopened.state is StepState.PENDING and not reopened.attempts:
+                del self.steps[key]  # never started: it may even not be an instance, but a map that was closed
+            elif reopened is not run:
                 self.steps[key] = reopened
 
     def outcome(self) -> RunState:

@@ -68,6 +68,8 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
             raise ConfigError(
                 f"{source or 'penstock.toml'} has no profile '{chosen}'", hint=did_you_mean(chosen, list(profiles))
             )
+        if not isinstance(profiles[chosen], dict):
+            raise ConfigError(f"{source}: 'profiles.{chosen}' is not a table", hint=f"write [profiles.{chosen}]")
         values |= _checked(profiles[chosen], f"{source} [profiles.{chosen}]")
     values |= _environment()
     values |= {key: value for key, value in flags.items() if value is not None}
@@ -96,7 +98,9 @@ def _file_table(root: Path) -> tuple[dict[str, Any], str]:
             return table, name
         found = table.get("tool", {}).get("penstock")
         if found is not None:
-            return dict(found), "pyproject.toml [tool.penstock]"
+            if not isinstance(found, dict):
+                raise ConfigError(f"{path}: 'tool.penstock' is not a table", hint="write [tool.penstock]")
+            return found, "pyproject.toml [tool.penstock]"
     return {}, ""
 
 

@@ -39,7 +39,7 @@ def write_manifest(settings: Settings, graph: Graph, path: Path) -> Path:
 
 
 def read_manifest(uri: str) -> Manifest:
-    """Read one from a path or a file:// URL. PENSTOCK_RUNS, _ARTIFACTS, _TRACKING and _HOME say where else things are."""
+    """Read one from a path or a file:// URL. PENSTOCK_RUNS, _ARTIFACTS, _TRACKING, _HOME: where else things are."""
     path = Path(uri.removeprefix("file://"))
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)

@@ -43,9 +43,7 @@ examples:
     add("action", choices=("show", "get"), metavar="{show,get}", help="look at it, or fetch it")
     add("run", metavar="RUN", help="a run's id, a part of it, or `last`")
     add("value", metavar="STEP[.OUTPUT]", help="a step, and which of its outputs")
-    add(
-        "--output", "-o", metavar="FILE", help="for `get`: tables become .csv, .parquet or .json by suffix; - is stdout"
-    )
+    add("--output", "-o", metavar="FILE", help="for `get`: tables as .csv, .parquet or .json by suffix; - is stdout")
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,125 @@
+"""One attempt: what comes of it is an outcome, whatever the step does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from penstock.core.clock import SystemClock
+from penstock.engine.execute import Execution
+from penstock.engine.services import Services
+from penstock.engine.tasks import Json, SecretValue, StepTask, TaskArgument
+from penstock.ports.artifacts import ArtifactRef
+from penstock.ports.context import context
+from penstock.ports.records import FailureClass, Fingerprint
+from penstock.ports.steps import LoadedStep
+
+
+class Inline:
+    def save(self, value: Any, annotation: Any = Any) -> ArtifactRef:
+        return ArtifactRef(digest=repr(value), codec="repr", inline=repr(value))
+
+    def load(self, ref: ArtifactRef, annotation: Any = Any) -> Any:
+        raise AssertionError("nothing is stored here")
+
+    def intact(self, ref: ArtifactRef) -> bool:
+        return True
+
+
+class One:
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+
+    def load(self, target: str, payload: str | None = None) -> LoadedStep:
+        return LoadedStep(
+            target=target, fn=self._fn, parameters={}, returns=Any, outputs={"output": Any}, result_type=None,
+            is_async=False,
+        )  # fmt: skip
+
+    def load_result_type(self, target: str, payload: str | None = None) -> type | None:
+        return None
+
+
+class NoCode:
+    def of(self, target: str) -> Fingerprint | None:
+        return None
+
+
+def execution(fn: Callable[..., Any], text: list[str], **arguments: TaskArgument) -> Execution:
+    services = Services(
+        artifacts=Inline(), loader=One(fn), fingerprints=NoCode(), clock=SystemClock(), secret=lambda name: "hush-hush"
+    )
+    task = StepTask("run", "p", "s", "", 1, "f.py:s", arguments, ("output",))
+    return Execution(task, services, text=text.append)
+
+
+def test_a_value_is_saved_with_metrics_notes_and_observations() -> None:
+    def fn(x: int) -> int:
+        context().metric("auc", 0.5)
+        context().observe("file", "a.csv", "1")
+        return x + 1
+
+    outcome = execution(fn, [], x=Json("1")).run()
+    assert outcome.failure is None
+    assert outcome.outputs["output"].inline == "2"
+    assert outcome.metrics == {"auc": 0.5}
+    assert [seen.name for seen in outcome.observations] == ["a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ValueError("no"), FailureClass.ERROR, "no"),
+        (MemoryError(), FailureClass.OUT_OF_MEMORY, "MemoryError"),
+        (KeyboardInterrupt("stopped"), FailureClass.CANCELLED, "stopped"),
+        (SystemExit(), FailureClass.ERROR, "the step called sys.exit()"),
+        (SystemExit("bye"), FailureClass.ERROR, "the step called sys.exit('bye')"),
+    ],
+)
+def test_whatever_is_raised_becomes_a_failure_of_its_class(
+    error: BaseException, kind: FailureClass, message: str
+) -> None:
+    def fn() -> None:
+        raise error
+
+    run = execution(fn, [])
+    outcome = run.run()
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.message) == (kind, message)
+    assert run.error is error
+
+
+def test_a_secret_reaches_the_step_and_nothing_else() -> None:
+    def fn(token: str) -> None:
+        context().observe("sql", f"db://u:{token}@h", token)
+        context().note = token
+        print(token)
+        raise ValueError(token)
+
+    text: list[str] = []
+    outcome = execution(fn, text, token=SecretValue("TOKEN")).run()
+    assert outcome.failure is not None
+    assert "hush" not in repr(outcome)
+    assert outcome.failure.pickled is None
+    assert "".join(text) == "•••\n"
+
+
+def test_a_huge_message_is_cut_in_the_middle() -> None:
+    def fn() -> None:
+        raise ValueError("a" + "x" * 1_000_000 + "z")
+
+    failure = execution(fn, []).run().failure
+    assert failure is not None
+    assert len(failure.message) < 10_000
+    assert (failure.message[0], failure.message[-1]) == ("a", "z")
+
+
+def test_a_metric_that_is_no_number_is_told_in_the_log_and_left_out() -> None:
+    def fn() -> None:
+        context().metric("loss", float("inf"))
+
+    text: list[str] = []
+    assert execution(fn, text).run().metrics == {}
+    assert "metric 'loss' is inf" in "".join(text)
