@@ -50,17 +50,18 @@ class Frontier:
         """An instance is done, in whatever way."""
         self._completed((node, index))
 
-    def expanded(self, scope: str, index: str, size: int) -> None:
-        """A scope learned its size at the index of its parent."""
+    def expanded(self, scope: str, index: str, size: int) -> list[str]:
+        """A scope learned its size at the index of its parent; returns the nodes inside."""
         inside = [name for name, chain in self._chains.items() if scope in chain]
         if size == 0:
             for name in inside:
                 self._completed((name, index))
-            return
+            return inside
         for name in inside:
             self._children_left[name, index] = size
         for position in range(size):
             self._open(scope, child(index, position))
+        return inside
 
     def closed(self, scope: str, index: str) -> list[str]:
         """A scope will never be expanded here; returns the nodes inside, each done at this index."""

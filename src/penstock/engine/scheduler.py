@@ -166,7 +166,8 @@ class Scheduler:
             case int():
                 if self._view.sizes.get((item.name, item.index)) != size:  # known, where the run was resumed
                     self._record_event(MapExpanded(at=now, scope=item.name, index=item.index, size=size))
-                self._frontier.expanded(item.name, item.index, size)
+                for node in self._frontier.expanded(item.name, item.index, size):
+                    self._view.steps.pop((node, item.index), None)  # it was closed here before the run was resumed
             case Blocked(because) | Skipped(because):
                 kind = StepBlocked if isinstance(size, Blocked) else StepSkipped
                 for node in self._frontier.closed(item.name, item.index):

@@ -192,9 +192,7 @@ class RunView:
         for key, run in list(self.steps.items()):
             reopened = reopened_step_run(run)
             self.spent[key] = run.attempts
-            if reopened.state is StepState.PENDING and not reopened.attempts:
-                del self.steps[key]  # never started: it may even not be an instance, but a map that was closed
-            elif reopened is not run:
+            if reopened is not run:
                 self.steps[key] = reopened
 
     def outcome(self) -> RunState:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.core.clock import SystemClock
+from penstock.engine.capture import teed
 from penstock.engine.execute import Execution
 from penstock.engine.services import Services
 from penstock.engine.tasks import Json, SecretValue, StepTask, TaskArgument
@@ -99,7 +100,8 @@ def test_a_secret_reaches_the_step_and_nothing_else() -> None:
         raise ValueError(token)
 
     text: list[str] = []
-    outcome = execution(fn, text, token=SecretValue("TOKEN")).run()
+    with teed(echo=False):
+        outcome = execution(fn, text, token=SecretValue("TOKEN")).run()
     assert outcome.failure is not None
     assert "hush" not in repr(outcome)
     assert outcome.failure.pickled is None
