@@ -209,10 +209,10 @@ def test_a_missing_bucket_or_key_is_told_apart_and_near_names_are_given(s3_bucke
         "did you mean 'orders.csv'?",
     )
     bucket = s3_bucket.removeprefix("s3://").partition("/")[0]
-    assert refused(f"s3://{bucket}x/orders.csv") == (
-        f"there is no bucket '{bucket}x' (in 's3://{bucket}x/orders.csv')",
-        f"did you mean '{bucket}'?",
-    )
+    problem, hint = refused(f"s3://{bucket}x/orders.csv")
+    assert problem == f"there is no bucket '{bucket}x' (in 's3://{bucket}x/orders.csv')"
+    assert hint is not None
+    assert hint.startswith(f"did you mean '{bucket}'")  # other tests' buckets may be near as well
 
 
 def test_a_server_that_refuses_or_stays_silent_fails_within_seconds(
