@@ -102,10 +102,12 @@ def digest_of(argument: TaskArgument) -> Any:
             return "json:" + digest_bytes(text.encode())
         case Stored(ref):
             return f"{ref.codec}:{ref.digest}"
-        case Collected(items):
-            return [digest_of(item) for item in items]
-        case Keyed(keys, items) | Whole(_, keys, items):
-            return {key: digest_of(item) for key, item in zip(keys, items, strict=True)}
+        case Collected(items, as_tuple):
+            return {"tuple" if as_tuple else "list": [digest_of(item) for item in items]}
+        case Keyed(keys, items):
+            return {"dict": [[key, digest_of(item)] for key, item in zip(keys, items, strict=True)]}
+        case Whole(target, keys, items):
+            return {"record": target, "of": [[key, digest_of(item)] for key, item in zip(keys, items, strict=True)]}
         case SecretValue(name):
             return "secret:" + name
 
