@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.canonical import digest_bytes
 from ..core.errors import DefinitionError, UsageError, did_you_mean
+from .bytecode import CarefulLoader, look_closer
 from .signature import unwrapped
 
 MARKERS = ("penstock.toml", "pyproject.toml", ".git")
@@ -96,7 +97,8 @@ def load_file(file: str) -> ModuleType:
 
 
 def _executed(name: str, file: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, file)
+    look_closer(project_root(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=CarefulLoader(name, file))
     if spec is None or spec.loader is None:
         raise UsageError(f"{file} is not a Python file", hint="give a file that ends in .py")
     module = importlib.util.module_from_spec(spec)

@@ -12,6 +12,7 @@ from ..core.jsonvalue import dumps, loads
 from ..core.location import Location, caller_location, shown_path
 from ..graph import Argument, Cron, Fields, Graph, Param, Parameter
 from ..ports.runner import Runner, RunResult
+from .bytecode import loaded_from_stale
 from .handles import Handle, broken_handle
 from .identity import adopt_main, module_file, project_root, target_of
 from .options import SecretName, is_static
@@ -114,6 +115,7 @@ class Pipeline(Generic[P, R]):
         adopt_main()
         recorder = Recorder(self.root, self.fn, by_value=by_value)
         recorder.problems += self.signature.problems
+        recorder.problems += _stale(recorder.root)
         target = target_of(self.fn, recorder.root) if by_value else self._target(recorder)
         result = self._traced_body(recorder, parameters or {})
         try:
@@ -397,3 +399,14 @@ def _raised_at(error: BaseException) -> Location | None:
 
 def _count(name: str, number: int) -> str:
     return f"pipeline '{name}' cannot be built: {number} problem{'s' if number > 1 else ''}"
+
+
+def _stale(root: str) -> list[DefinitionError]:
+    """Modules whose old code is in memory although their source says otherwise: what runs must be what is written."""
+    return [
+        DefinitionError(
+            f"Python loaded a compiled file that is older than {shown_path(file)}",
+            hint="it was edited in the second of its last compilation; run again after deleting its __pycache__",
+        )
+        for file in loaded_from_stale(root)
+    ]
