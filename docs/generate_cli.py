@@ -36,7 +36,7 @@ EXITS = {
     "optional library is missing. Nothing was started.",
     Exit.GATE: "A gate refused, and `--fail-on-gate` was given. The run itself succeeded.",
     Exit.NOT_FOUND: "There is no such run, step, artifact or model version.",
-    Exit.STORE: "A store, an artifact, the registry or a data source is in trouble.",
+    Exit.STORE: "A store, an artifact, the registry, a data source or a server (a port in use) is in trouble.",
     Exit.BUG: "A bug in penstock. Please report it with what was printed.",
     Exit.INTERRUPTED: "Stopped by Ctrl-C or by `penstock cancel`. `penstock resume` goes on.",
 }
@@ -45,7 +45,7 @@ STEP_EXITS = {
     StepExit.FAILED: "Failed for good: another attempt would be refused before user code.",
     StepExit.UPSTREAM_FAILED: "Something it needs failed.",
     StepExit.NOT_READY: "Something it needs is not done: the engine called too early.",
-    StepExit.FENCED: "A newer attempt or owner has taken over.",
+    StepExit.FENCED: "Not ours: a newer attempt or owner has it, another process works on it, or the run is over.",
     StepExit.RETRY: "Failed; the retry policy would like another attempt.",
 }
 

@@ -905,3 +905,25 @@ def test_a_connection_that_drops_inside_a_transaction_loses_the_transaction_only
     assert not store.beat(run_id)
     store.append(run_id, 1, [started()])
     assert_tables_say_what_the_events_say(store, run_id)
+
+
+def test_a_resume_with_other_code_renews_the_record_and_another_one_leaves_it(store: SqlStore) -> None:
+    run_id = a_run(store, code={"steps": {"a.py:f": "1"}}, environment={"python": "3.11.1"})
+    code, seen = {"steps": {"a.py:f": "2"}}, {"python": "3.12.1"}
+    store.append(run_id, 1, [RunResumed(at=AT, epoch=2, code=code, environment=seen, kept=("gen",))])
+    store.append(run_id, 2, [RunResumed(at=AT, epoch=3, kept=("gen",))])
+    found = store.find_run(run_id)
+    assert found is not None
+    assert (found.record.code, found.record.environment) == (code, seen)
+    assert assert_tables_say_what_the_events_say(store, run_id).kept == ("gen",)
+
+
+def test_what_a_fingerprint_cannot_see_is_kept_beside_it_and_the_newest_counts(shared_place) -> None:
+    store = shared_place.open()
+    store.put_code("f", [], {"pandas": "2.2"})
+    assert store.get_unseen("f") == ()
+    again = shared_place.open()
+    again.put_code("f", [], {"pandas": "2.2"}, ("a.py:1: eval", "a.py:2: open"))
+    assert again.get_unseen("f") == ("a.py:1: eval", "a.py:2: open")
+    assert again.get_code("f") == ([], {"pandas": "2.2"})
+    assert again.get_unseen("other") == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -109,6 +110,27 @@ def gated(auc: float = 0.7) -> None:
     verdict = judge(auc)
     with when(verdict.passed):
         ship()
+"""
+
+
+CHATTY = """
+from penstock import pipeline, step
+
+@step
+def count(n: int) -> int:
+    return n + 1
+
+@step
+def shout(n: int, broken: bool) -> int:
+    for at in range(5000):
+        print("a long line, so that the pipe is full soon and its reader is missed", at, flush=at % 100 == 0)
+    if broken:
+        raise ValueError("broken")
+    return n
+
+@pipeline
+def chatty(broken: bool = False) -> int:
+    return count(shout(count.named("second")(count.named("first")(1)), broken))
 """
 
 
@@ -361,6 +383,55 @@ def test_a_reader_that_leaves_early_is_no_error(shell: Shell) -> None:
     child.stdout = None
     _, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (0, "")
+
+
+def _left_early(shell: Shell, words: str, lines: int = 1) -> tuple[int, str]:
+    """The exit code of a command whose reader leaves after some lines, and what came through."""
+    script = f"{sys.executable} -m penstock {words} 2>&1 | head -{lines}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=shell.folder, env=shell.environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("how", ["--workers 1", "--workers 2", "--workers 1 --json", "--one-process-per-step"])
+def test_a_run_whose_reader_leaves_goes_on_to_its_own_end(shell: Shell, how: str) -> None:
+    (shell.folder / "chatty.py").write_text(CHATTY)
+    code, out = _left_early(shell, f"run chatty.py {how}")
+    assert code == 0
+    assert len(out.splitlines()) == 1
+    run = shell.json("ls")[0]
+    assert (run["state"], run["counts"]) == ("succeeded", {"succeeded": 4})
+    assert shell("logs", "last", "shout")[1].count("a long line") >= 5000
+    code, _ = _left_early(shell, f"run chatty.py {how} --broken")
+    assert code == 1
+    assert shell.json("ls")[0]["state"] == "failed"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_run_without_any_output_is_a_run(shell: Shell, closed: str) -> None:
+    script = f"exec {sys.executable} -m penstock run hello.py --workers 1 {closed}"
+    assert subprocess.run(["bash", "-c", script], cwd=shell.folder, env=shell.environment, check=False).returncode == 0
+    assert shell.json("ls")[0]["state"] == "succeeded"
+    assert "three rows" in shell("logs", "last", "extract")[1]
+
+
+def test_an_error_that_nobody_hears_keeps_its_exit_code(shell: Shell) -> None:
+    child = shell.start("show", "nothing")
+    assert child.stderr is not None
+    child.stderr.close()
+    child.stderr = None
+    child.communicate(timeout=30)
+    assert child.returncode == 4
+
+
+def test_a_port_in_use_is_told_and_ends_with_5(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, _, err = shell("serve", "churn@champion", "--port", port)
+    assert (code, "error[serving]: cannot listen on 127.0.0.1" in err) == (5, True)
 
 
 def test_init_makes_a_project_that_runs_at_once_and_overwrites_nothing(shell: Shell) -> None:

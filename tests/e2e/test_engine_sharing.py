@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +66,76 @@ def main(token: str = Secret("LAB_TOKEN")) -> int:
             content = file.read_bytes()
             for form in forms:
                 assert form.encode() not in content, (file, form)
+
+
+@pytest.mark.parametrize("kind", ["inline", "thread", "async", "worker"])
+def test_a_secrets_value_is_not_on_the_terminal_either(lab: Lab, kind: str) -> None:
+    head = {
+        "inline": "@step\n",
+        "thread": '@step(isolation="thread")\n',
+        "async": "@step\nasync ",
+        "worker": "@step\n",
+    }[kind]
+    lab.write(f"""
+{head}def leaky(token: str) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        print("printed", token, file=stream)
+        print(repr(token), file=stream)
+        print(token[:5], end="", file=stream, flush=True); print(token[5:], file=stream)
+        print("no newline", token, end="", file=stream)
+    thread = threading.Thread(target=print, args=(f"from a thread {{token}}",))
+    thread.start(); thread.join()
+    context().progress(1, 2, f"at {{token}}")
+    context().logger.warning("logged %s", token)
+    return len(token)
+
+@step
+def beside() -> int:
+    print("beside")
+    return 1
+
+@pipeline
+def main(token: str = Secret("LAB_TOKEN")) -> list[int]:
+    return [leaky(token), beside()]
+""")
+    workers = "1" if kind == "inline" else "2"
+    words = [sys.executable, "-m", "penstock", "run", str(lab.file), "--workers", workers]
+    environment = {**os.environ, "LAB_TOKEN": SECRET, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(words, cwd=lab.root, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    import urllib.parse
+
+    for form in {SECRET, urllib.parse.quote_plus(SECRET), SECRET[:7], SECRET[5:]}:
+        assert form not in done.stdout
+        assert form not in done.stderr
+    assert "printed •••\n" in done.stdout
+    assert "no newline •••" in done.stdout
+    if kind != "worker":  # whose two streams are one
+        assert "printed •••\n" in done.stderr
+    assert "beside\n" in done.stdout
+
+
+def test_what_a_step_prints_is_shown_line_by_line_though_it_has_a_secret(lab: Lab) -> None:
+    lab.write("""
+@step
+def slow(token: str) -> int:
+    print("first line")
+    sys.stdout.flush()
+    await_file("seen")
+    return 1
+
+@pipeline
+def main(token: str = Secret("LAB_TOKEN")) -> int:
+    return slow(token)
+""")
+    words = [sys.executable, "-m", "penstock", "run", str(lab.file), "--workers", "1", "--quiet"]
+    with subprocess.Popen(
+        words, cwd=lab.root, env={**os.environ, "LAB_TOKEN": SECRET}, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "first line\n"
+        (lab.root / "seen").touch()
+        assert child.wait(timeout=60) == 0
 
 
 CHAIN = """

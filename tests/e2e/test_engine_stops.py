@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from penstock.cli.progress import PlainProgress
 from penstock.core.errors import CodeChangedError, FencedError, UsageError
+from penstock.engine.processtree import descendants
+from penstock.engine.single import StepExit
 from penstock.ports.events import RunCancelRequested, StepSkipped
 from penstock.ports.records import RunState
 from penstock.wiring.runner import LocalRunner, find_run
 
-from .engine_lab import Lab, finish, gone, states, wait_for
+from .engine_lab import Lab, finish, gone, last_json, states, wait_for
 
 
 @pytest.fixture
@@ -345,3 +353,145 @@ def test_an_at_most_once_effect_is_not_tried_again_after_a_crash(lab: Lab) -> No
     assert run.state is RunState.FAILED
     assert "may have happened" in run.step("second").failure.message
     assert lab.ran().count("second") == 1
+
+
+@pytest.mark.parametrize("how", ["inline", "processes"])
+def test_what_a_stopped_step_started_ends_with_it(lab: Lab, how: str) -> None:
+    body = "mark(subprocess.Popen(['sleep', '600'], start_new_session=True).pid); hold()"
+    lab.write(WAITING.format(options="", kind="", body=body, branches="pass"))
+    process = lab.start(f"lab.main.using(one_process_per_step={how == 'processes'}).run()")
+    arrived(lab)
+    children = [int(word) for word in lab.ran() if word.isdigit()]
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    assert state_of(lab) is RunState.CANCELLED
+    wait_for(lambda: gone(children[-1]), "the step's child outlived it")
+
+
+def test_what_a_step_leaves_running_stays_when_it_ends_by_itself(lab: Lab) -> None:
+    quiet = "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
+    body = f"mark(subprocess.Popen(['sleep', '600'], start_new_session=True, {quiet}).pid)"
+    lab.write(WAITING.format(options="", kind="", body=body, branches="pass"))
+    process = lab.start("lab.main.run()")
+    finish(process)
+    child = int(lab.ran()[-2])
+    assert not gone(child)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_a_step_that_another_process_began_is_awaited_and_its_attempt_left_alone(lab: Lab) -> None:
+    """Our child finds it taken and ends with 5: the log says when the other one is done."""
+    lab.write("""
+@step
+def gate() -> int:
+    arrive("at-gate"); await_file("open")
+    return 1
+
+@step
+def work(x: int) -> int:
+    mark("work"); arrive("there"); await_file("go")
+    return x + 1
+
+@pipeline
+def main() -> int:
+    return work(gate())
+""")
+    engine = lab.start("run = lab.main.using(one_process_per_step=True).run(); print(json.dumps(run.output))")
+    wait_for(lambda: (lab.root / "at-gate").exists())
+    run_id = lab.last_run()
+    manifest = lab.root / ".penstock" / "manifests" / f"{run_id}.json"
+    engine.send_signal(signal.SIGSTOP)
+    (lab.root / "open").touch()
+    store = lab.project().store
+    wait_for(lambda: [each for each in store.step_runs(run_id) if each.step == "gate" and each.state.has_output])
+    command = [sys.executable, "-P", "-m", "penstock", "exec-step", "--manifest", str(manifest), "--run", run_id]
+    with subprocess.Popen([*command, "--step", "work"], cwd=lab.root, text=True) as other:
+        arrived(lab)
+        twin = subprocess.run([*command, "--step", "work"], cwd=lab.root, timeout=60)
+        assert twin.returncode == StepExit.FENCED
+        engine.send_signal(signal.SIGCONT)
+        wait_for(lambda: len(_exec_steps(engine.pid)) == 1)
+        wait_for(lambda: not _exec_steps(engine.pid))
+        assert engine.poll() is None, "it waits for the other one"
+        let_go(lab)
+        assert other.wait(60) == 0
+    code, out, err = finish(engine)
+    assert (code, last_json(out)) == (0, 2), err
+    assert [(each.number, each.state, each.pid) for each in store.attempts(run_id, "work")] == [
+        (1, "succeeded", other.pid)
+    ]
+    assert lab.ran() == ["work"]
+
+
+def test_exec_step_for_a_run_that_is_over_writes_nothing(lab: Lab) -> None:
+    waiting(lab, "inline")
+    process = lab.start("lab.main.using(one_process_per_step=True).run()")
+    arrived(lab)
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    run_id = lab.last_run()
+    manifest = lab.root / ".penstock" / "manifests" / f"{run_id}.json"
+    store = lab.project().store
+    before = store.events(run_id)
+    let_go(lab)
+    command = [sys.executable, "-P", "-m", "penstock", "exec-step", "--manifest", str(manifest), "--run", run_id]
+    for more, code in (([], StepExit.FAILED), (["--index", "../../.."], 2), (["--index", str(lab.root)], 2)):
+        done = subprocess.run([*command, "--step", "second", *more], cwd=lab.root, timeout=60, capture_output=True)
+        assert done.returncode == code, done.stderr
+    assert store.events(run_id) == before
+    assert lab.file.exists()
+
+
+def test_a_dead_runs_running_step_is_told_as_interrupted(lab: Lab) -> None:
+    process = waiting(lab, "inline").start_file()
+    arrived(lab)
+    assert "1 running" in told(lab, "ls")
+    process.kill()
+    finish(process)
+    assert "1 interrupted" in told(lab, "ls")
+    assert " running" not in told(lab, "ls")
+    assert re.search(r"second +\S interrupted", told(lab, "show"))
+    assert " running" not in told(lab, "show", "last", "second")
+    assert json.loads(told(lab, "ls", "--json"))[0]["counts"]["interrupted"] == 1
+    assert [each["state"] for each in json.loads(told(lab, "show", "--json"))["steps"]] == ["succeeded", "interrupted"]
+    (step,) = json.loads(told(lab, "show", "last", "second", "--json"))
+    assert (step["state"], [each["state"] for each in step["attempts_made"]]) == ("interrupted", ["interrupted"])
+
+
+def test_a_stopped_step_is_told_as_stopped_not_as_an_exception(lab: Lab) -> None:
+    waiting(lab, "inline")
+    process = lab.start(f"from penstock.cli.app import main\nsys.exit(main(['run', {str(lab.file)!r} + ':main']))")
+    arrived(lab)
+    process.send_signal(signal.SIGINT)
+    _, _, err = finish(process)
+    assert "second cancelled: stopped" in err
+    assert "KeyboardInterrupt: KeyboardInterrupt" not in err + told(lab, "show")
+
+
+def test_attempts_are_told_within_the_budget_that_a_resume_gives_anew(lab: Lab) -> None:
+    lab.write("""
+@step(retry=Retry(2, base=0))
+def flaky() -> int:
+    if context().attempt < 4:
+        raise OSError(str(context().attempt))
+    return context().attempt
+
+@pipeline
+def main() -> int:
+    return flaky()
+""")
+    run = lab.run()
+    shown = io.StringIO()
+    lab.runner().resume(run.id, str(lab.root), workers=1, echo=False, check=False, listener=PlainProgress(shown))
+    assert "flaky attempt 1 of 2 failed" in shown.getvalue()
+    assert "flaky (attempt 2 of 2)" in shown.getvalue()
+    assert "3" not in re.sub(r"\d+(\.\d+)? m?s|OSError: 3|run .*", "", shown.getvalue())
+
+
+def told(lab: Lab, *words: str) -> str:
+    command = [sys.executable, "-P", "-m", "penstock", *words]
+    return subprocess.run(command, cwd=lab.root, timeout=60, capture_output=True, text=True, check=True).stdout
+
+
+def _exec_steps(parent: int) -> list[int]:
+    return [pid for pid in descendants(parent) if not gone(pid)]

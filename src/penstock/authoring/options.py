@@ -44,6 +44,11 @@ def Secret(name: str) -> Any:
     >>> Secret("API_TOKEN")
     Secret('API_TOKEN')
     """
+    if not isinstance(name, str) or not (name.isascii() and name.isidentifier()):
+        raise _option_error(
+            f"Secret({name!r}): a secret is named like an environment variable",
+            hint="letters, digits and _ only, and no digit first, as in API_TOKEN",
+        )
     return SecretName(name)
 
 

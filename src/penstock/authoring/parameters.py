@@ -281,6 +281,12 @@ def _gathered(values: Iterable[Any], count: int, annotation: Any, kind: type) ->
     return kind(found) if kind in (set, frozenset) else found
 
 
+def _takes_list(annotation: Any) -> bool:
+    annotation = plain(annotation)
+    kind = get_origin(annotation) or annotation
+    return isinstance(kind, type) and _is_collection(kind)
+
+
 def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "__members__") and hasattr(kind, "_value2member_map_")
 
@@ -335,6 +341,10 @@ def parse_flags(
                 f"{flag} is a secret, and what is typed here stays in the shell's history",
                 hint="set it in the environment, or put it into .penstock/secrets",
             )
+        if name in values:
+            listed = f"a list is written with commas: --{name.replace('_', '-')} a,b"
+            hint = listed if _takes_list(annotations[name]) else "give it once"
+            raise ParameterError(f"{flag} is given twice", hint=hint)
         negative = flag.startswith("--no-") and flag[5:].replace("-", "_") == name
         if is_flag(annotations[name]) and not equals:
             values[name] = not negative

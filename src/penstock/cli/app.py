@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from ..core.errors import DefinitionError, PenstockError, UsageError, did_you_mean
 from .exits import Exit, exit_of
 from .render import paint, print_json
+from .streams import reader_left, reopen_missing, settle
 
 # name -> (module, what it does), in the order of --help
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -86,33 +87,38 @@ def _columns() -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; every expected error has been told by then."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        code = _guarded(words)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has enough; say nothing, here or at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return Exit.OK
+    reopen_missing()
+    code = _guarded(words)
+    settle()
     return code
 
 
 def _guarded(words: Sequence[str]) -> int:
-    as_json = "--json" in words
+    code = Exit.OK
     try:
-        return _called(words)
-    except PenstockError as error:
-        tell(error, as_json=as_json)
-        return exit_of(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        return Exit.INTERRUPTED
-    except BrokenPipeError:
-        raise
-    except Exception:  # noqa: BLE001 - the outermost boundary: whatever gets here is our own mistake
-        import traceback
+        try:
+            return _called(words)
+        except PenstockError as error:
+            code = exit_of(error)
+            tell(error, as_json="--json" in words)
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPTED
+            sys.stderr.write("stopped\n")
+        except Exception as error:  # noqa: BLE001 - the outermost boundary: whatever gets here is our own mistake
+            if isinstance(error, BrokenPipeError) and reader_left():
+                return Exit.OK  # whoever read our output has enough
+            code = Exit.BUG
+            _told_as_bug()
+    except BrokenPipeError:  # there was something to tell, and nobody to hear it
+        pass
+    return code
 
-        traceback.print_exc()
-        sys.stderr.write("\nThis is a bug in penstock, not in your pipeline: please report it with the lines above.\n")
-        return Exit.BUG
+
+def _told_as_bug() -> None:
+    import traceback
+
+    traceback.print_exc()
+    sys.stderr.write("\nThis is a bug in penstock, not in your pipeline: please report it with the lines above.\n")
 
 
 def _called(words: Sequence[str]) -> int:
@@ -172,7 +178,7 @@ def overview() -> str:
         "  penstock COMMAND --help    the flags of one command",
         "",
         "exit codes: 0 ok, 1 the run failed, 2 usage or definition, 3 a gate refused (--fail-on-gate), 4 not found,",
-        "            5 store, artifact or registry trouble, 70 a bug in penstock, 130 interrupted",
+        "            5 trouble with a store, artifact, registry or server, 70 a bug in penstock, 130 interrupted",
         "",
     ]
     return "\n".join(lines)

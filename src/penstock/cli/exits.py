@@ -15,6 +15,7 @@ from ..core.errors import (
     PenstockError,
     RegistryError,
     RunCancelledError,
+    ServingError,
     SourceError,
     StoreError,
     UsageError,
@@ -29,7 +30,7 @@ class Exit(IntEnum):
     USAGE = 2  # the command line, the configuration or the pipeline's definition is wrong
     GATE = 3  # a gate refused, and --fail-on-gate was given
     NOT_FOUND = 4  # no such run, step or artifact
-    STORE = 5  # a store, an artifact, a registry or a source is in trouble
+    STORE = 5  # a store, an artifact, a registry, a source or a server is in trouble
     BUG = 70  # penstock itself is at fault
     INTERRUPTED = 130  # stopped by Ctrl-C or by `penstock cancel`
 
@@ -47,6 +48,7 @@ _EXITS: tuple[tuple[type[PenstockError], Exit], ...] = (
     (ArtifactError, Exit.STORE),
     (RegistryError, Exit.STORE),
     (SourceError, Exit.STORE),
+    (ServingError, Exit.STORE),  # a port in use, a model that cannot be loaded
 )
 
 

@@ -19,6 +19,7 @@ from ..ports.events import AttemptFailed, AttemptStarted, Event
 from ..ports.records import RunRecord, StepRun
 from .progress import Tally, begun, finished, mapped, summary_lines
 from .render import paint, shortened, shown_seconds, speaks_unicode
+from .streams import lasting
 from .summary import Summary, name_of
 
 _TICK_S = 0.2
@@ -30,7 +31,7 @@ class LiveProgress(Tally):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
-        self._stream = stream or sys.stderr
+        self._stream = lasting(stream or sys.stderr)
         self._area = _Area(self._stream)
         self._running: dict[tuple[str, str], _Line] = {}
         self._stopping = False
@@ -49,14 +50,14 @@ class LiveProgress(Tally):
     def step_changed(self, run: StepRun, event: Event) -> None:
         key = (run.step, run.index)
         if isinstance(event, AttemptStarted):
-            self._running[key] = _Line(name_of(*key), event.attempt, self.attempts_of(run.step))
+            self._running[key] = _Line(name_of(*key), self.attempt_of(run), self.attempts_of(run.step))
         elif isinstance(event, AttemptFailed) and event.retry_at is not None and key in self._running:
             line = self._running[key]
             line.waits_until, line.failure = event.retry_at / 1e6, f"{event.failure.name}: {event.failure.message}"
         else:
             self._running.pop(key, None)
             if run.state.done and (not self.is_mapped(run.step) or run.failure is not None):
-                self._area.say(finished(run, event, self._stream))
+                self._area.say(finished(run, event, self.attempt_of(run), self._stream))
 
     def map_finished(self, name: str, runs: list[StepRun]) -> None:
         self._area.say(mapped(name, runs, self._stream))
@@ -68,9 +69,15 @@ class LiveProgress(Tally):
 
     def stopping(self, at_once: bool) -> None:
         if at_once:
-            os.write(self._stream.fileno(), b"\r\x1b[J")
+            self._wipe_at_once()
             super().stopping(at_once)
         self._stopping = True  # drawn at the next tick: a signal handler must not take the area's lock
+
+    def _wipe_at_once(self) -> None:
+        try:
+            os.write(self._stream.fileno(), b"\r\x1b[J")
+        except OSError:  # the terminal is gone
+            pass
 
     def finish(self, summary: Summary | None) -> None:
         self._done.set()

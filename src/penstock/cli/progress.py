@@ -24,7 +24,9 @@ from ..ports.events import (
     StepSucceeded,
 )
 from ..ports.records import RunRecord, StepRun
+from .records import failure_shown
 from .render import counted, paint, shortened, shown_seconds, symbol, without_control
+from .streams import lasting
 from .summary import Summary, name_of
 
 _UPDATE_S = {"plain": 10.0, "json": 0.2}
@@ -44,6 +46,7 @@ class Tally:
         self._scopes: dict[str, tuple[str, ...]] = {}
         self._of_step: dict[str, dict[str, StepRun]] = {}  # mapped steps: index -> step run
         self._collapsed: set[str] = set()
+        self._spent: dict[tuple[str, str], int] = {}  # attempts before this resume: a retry policy starts anew
 
     def begin(self, record: RunRecord, graph: Graph) -> None:
         self.run_id, self.graph = record.id, graph
@@ -58,6 +61,8 @@ class Tally:
             self.saved_seconds += event.saved_seconds
         if isinstance(event, StepEvent):
             run = self.view.step(event.step, event.index)
+            if isinstance(event, AttemptStarted):
+                self._spent.setdefault((event.step, event.index), event.attempt - 1)
             if self.is_mapped(event.step):
                 self._of_step.setdefault(event.step, {})[event.index] = run
             self.step_changed(run, event)
@@ -72,13 +77,16 @@ class Tally:
     def text(self, step: str, index: str, text: str) -> None:
         """Steps of other processes print where steps of this one do."""
         if text:
-            sys.stdout.write(text)
+            lasting(sys.stdout).write(text)
 
     def stopping(self, at_once: bool) -> None:
         """Inside a signal handler: no lock, no buffered stream."""
         resume = f"penstock resume {self.run_id}" if self.run_id else ""
         words = f"stopped at once; {resume}" if at_once else "stopping cleanly; press again to stop at once"
-        os.write(2, f"\n{words}\n".encode())
+        try:
+            os.write(2, f"\n{words}\n".encode())
+        except OSError:  # nobody reads it any more
+            pass
 
     def finish(self, summary: Summary | None) -> None:
         """The run is over; None: it could not even begin, or broke off."""
@@ -96,6 +104,10 @@ class Tally:
 
     def attempts_of(self, step: str) -> int:
         return self._attempts.get(step, 1)
+
+    def attempt_of(self, run: StepRun) -> int:
+        """The number of the newest attempt, among those that the retry policy counts: since the run was resumed."""
+        return run.attempts - self._spent.get((run.step, run.index), 0)
 
     def _is_complete(self, step: str) -> bool:
         expected = self._instances(self._scopes[step], "")
@@ -128,7 +140,7 @@ class PlainProgress(Tally):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
-        self._stream = stream or sys.stderr
+        self._stream = lasting(stream or sys.stderr)
         self._shown_at: dict[tuple[str, str], float] = {}
 
     def begin(self, record: RunRecord, graph: Graph) -> None:
@@ -137,13 +149,15 @@ class PlainProgress(Tally):
 
     def step_changed(self, run: StepRun, event: Event) -> None:
         if isinstance(event, AttemptStarted):
-            if event.attempt > 1 or not self.is_mapped(event.step):
-                of = f" (attempt {event.attempt} of {self.attempts_of(run.step)})" if event.attempt > 1 else ""
+            attempt = self.attempt_of(run)
+            if attempt > 1 or not self.is_mapped(event.step):
+                of = f" (attempt {attempt} of {self.attempts_of(run.step)})" if attempt > 1 else ""
                 self.line(f"{symbol('running', self._stream)} {name_of(run.step, run.index)}{of}")
         elif isinstance(event, AttemptFailed) and event.retry_at is not None:
-            self.line(retried(run, event, self.attempts_of(run.step), self._stream))
+            of = f"{self.attempt_of(run)} of {self.attempts_of(run.step)}"
+            self.line(retried(run, event, of, self._stream))
         elif run.state.done and (not self.is_mapped(run.step) or run.failure is not None):
-            self.line(finished(run, event, self._stream))
+            self.line(finished(run, event, self.attempt_of(run), self._stream))
 
     def map_finished(self, name: str, runs: list[StepRun]) -> None:
         self.line(mapped(name, runs, self._stream))
@@ -172,7 +186,7 @@ class Quiet(Tally):
 
     def finish(self, summary: Summary | None) -> None:
         if summary is not None and summary.state != "succeeded":
-            sys.stderr.write("\n".join(summary_lines(summary, sys.stderr)) + "\n")
+            lasting(sys.stderr).write("\n".join(summary_lines(summary, sys.stderr)) + "\n")
 
 
 class JsonStream(Tally):
@@ -180,7 +194,7 @@ class JsonStream(Tally):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
-        self._stream = stream
+        self._stream = lasting(stream)
         self._shown_at: dict[tuple[str, str], float] = {}
 
     def begin(self, record: RunRecord, graph: Graph) -> None:
@@ -229,15 +243,15 @@ def begun(record: RunRecord, graph: Graph, stream: TextIO) -> str:
     return f"run {paint(record.id, 'bold', stream)}{named}: {record.pipeline}, {counted(len(graph.nodes), 'step')}"
 
 
-def finished(run: StepRun, event: Event, stream: TextIO) -> str:
+def finished(run: StepRun, event: Event, attempt: int, stream: TextIO) -> str:
     """A step that is done."""
     words = [symbol(run.state, stream), name_of(run.step, run.index)]
     if isinstance(event, StepCached):
         words.append(paint(f"from {event.origin[0]}, saved {shown_seconds(event.saved_seconds)}", "dim", stream))
     elif isinstance(event, StepSucceeded):
         words.append(paint(shown_seconds(event.seconds), "dim", stream))
-        if run.attempts > 1:
-            words.append(paint(f"on attempt {run.attempts}", "dim", stream))
+        if attempt > 1:
+            words.append(paint(f"on attempt {attempt}", "dim", stream))
     elif isinstance(event, AttemptFailed):
         words.append(f"{run.state.value.replace('_', ' ')}: {shown_failure(event)}")
     else:
@@ -258,17 +272,17 @@ def mapped(name: str, runs: list[StepRun], stream: TextIO) -> str:
     return f"{symbol(worst, stream)} {name} x {len(runs)}: {counts} {total}"
 
 
-def retried(run: StepRun, event: AttemptFailed, attempts: int, stream: TextIO) -> str:
+def retried(run: StepRun, event: AttemptFailed, of: str, stream: TextIO) -> str:
     """An attempt that failed and will be made again."""
     wait = max(0.0, (event.retry_at or 0) / 1e6 - time())
     return (
-        f"{paint('!', 'yellow', stream)} {name_of(run.step, run.index)} attempt {event.attempt} of {attempts} failed: "
+        f"{paint('!', 'yellow', stream)} {name_of(run.step, run.index)} attempt {of} failed: "
         f"{shown_failure(event)}; next in {shown_seconds(wait)}"
     )
 
 
 def shown_failure(event: AttemptFailed) -> str:
-    return shortened(f"{event.failure.name}: {event.failure.message}", 200)
+    return shortened(failure_shown(event.failure), 200)
 
 
 def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
@@ -286,6 +300,7 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     for gate in summary.gates:
         if not gate.passed:
             lines.append(f"  {paint(f'{gate.step} refused', 'yellow', stream)}: {'; '.join(gate.reasons)}")
+    lines += [f"  kept from older code: {', '.join(summary.kept)}"] if summary.kept else []
     lines += [f"  {note.step}: {note.note}" for note in summary.notes]
     if summary.output is not None and summary.state == "succeeded":
         lines.append(f"  output: {shortened(summary.output, 200)}")

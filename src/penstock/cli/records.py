@@ -9,8 +9,31 @@ import msgspec
 from ..core.clock import instant
 from ..core.errors import NotFoundError, did_you_mean
 from ..ports.artifacts import ArtifactRef
-from ..ports.records import Attempt, Failure, RunSummary, StepRun
+from ..ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
 from .summary import name_of, place_of
+
+
+def state_shown(state: str, run: RunState) -> str:
+    """The state of a step run or an attempt as it is told: nothing runs in a run that does not run.
+
+    >>> state_shown("running", RunState.INTERRUPTED), state_shown("running", RunState.RUNNING)
+    ('interrupted', 'running')
+    """
+    return "interrupted" if state == "running" and run is not RunState.RUNNING else str(state)
+
+
+def counts_shown(run: RunSummary) -> dict[str, int]:
+    """Step runs by the state that is told."""
+    counts: dict[str, int] = {}
+    for state, number in run.counts.items():
+        shown = state_shown(state, run.state)
+        counts[shown] = counts.get(shown, 0) + number
+    return counts
+
+
+def failure_shown(failure: Failure) -> str:
+    """A failure on one line."""
+    return "stopped" if failure.kind is FailureClass.CANCELLED else f"{failure.name}: {failure.message}"
 
 
 def run_facts(run: RunSummary) -> dict[str, Any]:
@@ -25,7 +48,7 @@ def run_facts(run: RunSummary) -> dict[str, Any]:
         "started_at": iso(run.started_at),
         "finished_at": iso(run.finished_at),
         "seconds": took,
-        "counts": run.counts,
+        "counts": counts_shown(run),
         "error": run.error,
         "parameters": {name: msgspec.Raw(text.encode()) for name, text in record.parameters.items()},
         "tags": record.tags,
@@ -35,12 +58,12 @@ def run_facts(run: RunSummary) -> dict[str, Any]:
     }
 
 
-def step_facts(run: StepRun) -> dict[str, Any]:
-    """A step run."""
+def step_facts(run: StepRun, state: RunState) -> dict[str, Any]:
+    """A step run, of a run in this state."""
     return {
         "step": run.step,
         "index": run.index,
-        "state": run.state.value,
+        "state": state_shown(run.state, state),
         "attempts": run.attempts,
         "seconds": run.seconds,
         "started_at": iso(run.started_at),
@@ -62,10 +85,11 @@ def artifact_facts(ref: ArtifactRef) -> dict[str, Any]:
     return {"digest": ref.digest, "codec": ref.codec, "size_bytes": ref.size_bytes, "type": ref.meta.get("type")}
 
 
-def attempt_facts(attempt: Attempt) -> dict[str, Any]:
+def attempt_facts(attempt: Attempt, state: RunState = RunState.RUNNING) -> dict[str, Any]:
+    """An attempt, of a run in this state."""
     return {
         "number": attempt.number,
-        "state": attempt.state,
+        "state": state_shown(attempt.state, state),
         "started_at": iso(attempt.started_at),
         "finished_at": iso(attempt.finished_at),
         "seconds": attempt.seconds,

@@ -60,6 +60,7 @@ class Summary(msgspec.Struct, frozen=True, tag="summary"):
     gates: list[Gate]
     notes: list[Note]
     next: list[str]
+    kept: list[str] = []  # finished steps that older code made, kept by a resume with the current code
 
     @property
     def refused(self) -> bool:
@@ -68,7 +69,14 @@ class Summary(msgspec.Struct, frozen=True, tag="summary"):
 
 
 def summary(
-    run_id: str, graph: Graph, state: RunState, steps: list[StepRun], *, seconds: float, saved_seconds: float
+    run_id: str,
+    graph: Graph,
+    state: RunState,
+    steps: list[StepRun],
+    *,
+    seconds: float,
+    saved_seconds: float,
+    kept: Iterable[str] = (),
 ) -> Summary:
     """What to tell about a run that is over."""
     failures = [
@@ -86,6 +94,7 @@ def summary(
         gates=gates,
         notes=effects(graph, steps),
         next=_next(run_id, state, failures, saved_seconds),
+        kept=list(kept),
     )
 
 

@@ -39,6 +39,7 @@ def watched(arguments: argparse.Namespace, go: Callable[[dict[str, Any]], Run]) 
                 run.steps,
                 seconds=monotonic() - began,
                 saved_seconds=listener.saved_seconds,
+                kept=run.kept,
             )
         finally:
             listener.finish(told)

@@ -25,7 +25,10 @@ import msgspec
 from .errors import CodecError
 
 Foreign = Callable[[Any], "tuple[str, Any] | None"]
-"""Says (tag, plain JSON) for a value this module does not know, or None. `Restore` is its way back."""
+"""Says (tag, plain JSON) for a value this module does not know, or None. `Restore` is its way back.
+
+It is asked about a Path as well, which otherwise is written as its name.
+"""
 Restore = Callable[[str, Any], Any]
 
 TAG = "$"
@@ -184,6 +187,8 @@ def _write_time(value: Any, foreign: Foreign | None) -> tuple[str, Any]:
 
 
 def _write_path(value: Any, foreign: Foreign | None) -> tuple[str, Any]:
+    if foreign is not None and (told := foreign(value)) is not None:
+        return told
     return "path", [type(value).__name__, str(value)]
 
 

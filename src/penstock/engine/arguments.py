@@ -9,7 +9,7 @@ import msgspec
 from ..core.errors import ArtifactError
 from ..core.jsonvalue import dumps, loads
 from ..graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value
-from ..ports.artifacts import ArtifactRef, Artifacts
+from ..ports.artifacts import Artifacts
 from ..ports.events import RunView
 from ..ports.records import StepRun, StepState
 from .frontier import child, shared_prefix
@@ -216,23 +216,6 @@ class Resolver:
                 return ref.inline if ref.inline is not None else dumps(self._artifacts.load(ref))
             case _:
                 return "a value that is not JSON"
-
-
-def stored_refs(arguments: dict[str, TaskArgument]) -> Iterator[ArtifactRef]:
-    """Every stored value among the arguments."""
-    for argument in arguments.values():
-        yield from _refs(argument)
-
-
-def _refs(argument: TaskArgument) -> Iterator[ArtifactRef]:
-    match argument:
-        case Stored(ref):
-            yield ref
-        case Collected(items) | Keyed(_, items) | Whole(_, _, items):
-            for item in items:
-                yield from _refs(item)
-        case _:
-            return
 
 
 def _listed(value: object) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import threading
@@ -11,6 +12,8 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Any, TextIO
 
+from .redaction import Redactor
+
 _FLUSH_CHARS = 8192
 _FLUSH_S = 1.0
 _LIMIT_CHARS = 16 * 1024 * 1024
@@ -19,8 +22,10 @@ _LIMIT_CHARS = 16 * 1024 * 1024
 class Sink:
     """Collects the text of one attempt and hands it on in chunks; past 16 million characters it only counts."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None], secrets: Redactor | None = None) -> None:
         self._write = write
+        self.secrets = Redactor() if secrets is None else secrets  # an empty one is false, and learns later
+        self._echoes: dict[_Tee, Redactor] = {}  # each stream is shown in pieces of its own
         self._chunks: list[str] = []
         self._held = 0
         self._total = 0
@@ -45,14 +50,34 @@ class Sink:
                 text, self._chunks, self._held, self._last = "".join(self._chunks), [], 0, monotonic()
                 self._write(text)
 
+    def shown(self, tee: _Tee, text: str) -> str:
+        """What of this text may go on to the real stream now: no secret, and no beginning of one."""
+        if not self.secrets:
+            return text
+        with self._lock:
+            if tee not in self._echoes:
+                self._echoes[tee] = self.secrets.twin()
+            return self._echoes[tee].feed(text)
+
     def close(self) -> None:
         with self._lock:
+            for tee, redactor in self._echoes.items():
+                tee.show(redactor.rest())
             if self._total > _LIMIT_CHARS:
                 self._chunks.append(f"\n[penstock: {self._total - _LIMIT_CHARS} more characters were not kept]\n")
             self.flush()
 
 
+_READER_LEFT = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
+_open: list[Sink] = []  # of the attempts that run in this process now
 _SINK: ContextVar[Sink | None] = ContextVar("penstock_sink", default=None)
+
+
+def _hidden(text: str) -> str:
+    """Text of nobody's: it may come from a thread that a step started, so no running step's secret is shown."""
+    for sink in tuple(_open):
+        text = sink.secrets.text(text)
+    return text
 
 
 class _Tee(io.TextIOBase):
@@ -66,13 +91,30 @@ class _Tee(io.TextIOBase):
         sink = _SINK.get()
         if sink is not None:
             sink.add(text)
-        if sink is None or self._echo:
-            self._real.write(text)
+            if self._echo:
+                self.show(sink.shown(self, text))
+        else:
+            self.show(_hidden(text))
         return len(text)
 
+    def show(self, text: str) -> None:
+        """On to the real stream. That its reader has left is no failure of the step that prints."""
+        if not text:
+            return
+        try:
+            self._real.write(text)
+        except OSError as error:
+            if error.errno not in _READER_LEFT:
+                raise
+
     def flush(self) -> None:
-        if not getattr(self._real, "closed", False):
+        if getattr(self._real, "closed", False):
+            return
+        try:
             self._real.flush()
+        except OSError as error:
+            if error.errno not in _READER_LEFT:
+                raise
 
     def isatty(self) -> bool:
         return self._real.isatty()
@@ -117,6 +159,7 @@ def teed(*, echo: bool) -> Iterator[None]:
 def into(sink: Sink) -> Iterator[None]:
     """Keep what this thread or task prints and logs from here on."""
     token = _SINK.set(sink)
+    _open.append(sink)
     if "logging" in sys.modules:  # a program that never imported it logs nothing
         keep_logging(sink)
     try:
@@ -125,6 +168,7 @@ def into(sink: Sink) -> Iterator[None]:
         if sink.handler is not None:
             sys.modules["logging"].getLogger().removeHandler(sink.handler)
         _SINK.reset(token)
+        _open.remove(sink)
         sink.close()
 
 

@@ -191,6 +191,14 @@ def observed(kind: str, name: str, before: str, after: str | None) -> Change:
     return Change("observation", name, text, before, after)
 
 
+def unseen_by(node: Node, unseen: Sequence[str]) -> tuple[str, ...]:
+    """What the code of a cached step may depend on and its key cannot see; variables that it declares are seen."""
+    if not node.options.cache:
+        return ()
+    declared = tuple(f"environment variable {name}, " for name in node.options.env)
+    return tuple(text for text in unseen if not any(each in text for each in declared))
+
+
 def shortened(text: str, width: int = 60) -> str:
     """One line of at most `width` characters.
 

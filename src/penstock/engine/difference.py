@@ -117,7 +117,7 @@ def diff(store: Reader, first: RunSummary, second: RunSummary) -> Difference:
         first=_side(first),
         second=_side(second),
         git=_pairs(_git(before), _git(after)),
-        code=_code(store, before, after, graphs),
+        code=_code(store, (before, after), graphs, runs),
         graph=_pairs(*({node.name: node.target for node in graph.nodes} for graph in graphs), missing_only=True),
         parameters=_pairs(_parameters(before), _parameters(after)),
         data=_data(*runs),
@@ -153,18 +153,28 @@ def _git(record: RunRecord) -> dict[str, str]:
     return shown
 
 
-def _code(store: Reader, before: RunRecord, after: RunRecord, graphs: tuple[Graph, Graph]) -> tuple[StepCode, ...]:
+def _code(
+    store: Reader,
+    records: tuple[RunRecord, RunRecord],
+    graphs: tuple[Graph, Graph],
+    runs: tuple[dict[tuple[str, str], StepRun], dict[tuple[str, str], StepRun]],
+) -> tuple[StepCode, ...]:
     """Per step that both have; one definition that several steps reach is told under each of them."""
-    old: dict[str, str] = before.code.get("steps", {})
-    new: dict[str, str] = after.code.get("steps", {})
-    targets = {node.name: node.target for node in graphs[0].nodes}
+    old, new = (_made_by(*each) for each in zip(records, graphs, runs, strict=True))
     found = []
     for node in graphs[1].nodes:
-        left, right = old.get(targets.get(node.name, "")), new.get(node.target)
+        left, right = old.get(node.name), new.get(node.name)
         if left is not None and right is not None and left != right:
             changed = code_changes(store.get_code(left), store.get_code(right))
             found.append(StepCode(node.name, tuple(changed)))
     return tuple(found)
+
+
+def _made_by(record: RunRecord, graph: Graph, runs: dict[tuple[str, str], StepRun]) -> dict[str, str]:
+    """Step -> digest of its code: what its newest run was made by, which a resume may have kept from older code."""
+    steps: dict[str, str] = record.code.get("steps", {})
+    found = {node.name: steps[node.target] for node in graph.nodes if node.target in steps}
+    return found | {run.step: run.parts["code"] for run in runs.values() if "code" in run.parts}
 
 
 def _parameters(record: RunRecord) -> dict[str, str]:

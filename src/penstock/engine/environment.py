@@ -72,7 +72,8 @@ def git_record(root: Path) -> dict[str, Any]:
     """The commit, branch and uncommitted difference of the checkout that `root` lies in; {} where there is none.
 
     `digest` is of the difference of tracked files, wherever it is staged; `text` holds its first megabyte, without
-    the content of files that usually hold secrets. `untracked` counts files and folders that git does not know.
+    the content of files that usually hold secrets and with values that look like secrets masked. `untracked`
+    counts files and folders that git does not know.
     """
     found = _git_folder(os.path.abspath(root))
     if found is None:
@@ -91,11 +92,10 @@ def git_record(root: Path) -> dict[str, Any]:
     untracked = _count_untracked(status)
     record |= {"dirty": bool(difference), "untracked": untracked}
     if difference:
-        shown = "".join(_without_secrets(section) for section in sections)
-        encoded = shown.encode("utf-8", "replace")
+        encoded = _shown(sections).encode("utf-8", "replace")
         record["digest"] = digest_bytes(difference.encode("utf-8", "surrogateescape"))
         record["text"] = encoded[:_MOST_DIFF_BYTES].decode("utf-8", "ignore")
-        if len(encoded) > _MOST_DIFF_BYTES:
+        if len(encoded) > _MOST_DIFF_BYTES or len(difference) > _MOST_DIFF_BYTES:
             record["truncated"] = True
     return record
 
@@ -258,6 +258,61 @@ def _without_secrets(section: str) -> str:
     header, hunk, _ = section.partition("\n@@ ")
     name = header.partition("\n")[0].rpartition(" b/")[2].rstrip('"')
     return f"{header}\n(content withheld)\n" if hunk and _SECRET_FILE.search(name) else section
+
+
+_SECRET_VALUE = re.compile(
+    r"""((?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|credential|token(?!i[sz]))"""
+    r"""[\w-]*["'\])\s]*(?::[^=\n]{1,60}=|[:=])[^\S\n]*)(?!=)([^\n]+)$""",
+    re.IGNORECASE,
+)
+_SECRET_SHAPE = re.compile(
+    r"\b(?:A(?:KIA|SIA|IDA|ROA|GPA|NPA|NVA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|sk-[\w-]{20,}"
+    r"|xox[abeprs]-[\w-]{10,})|(?<=^[+\- ])\s*[A-Za-z0-9+/]{60,}={0,2}$"
+)
+_SECRET_URL = re.compile(r"(://[^\s:/@\"']{0,100}:)[^\s/@\"']{1,500}(?=@)")
+_OPENS = re.compile(r"""^(?:[rbfuRBFU]{0,2}(?P<quotes>\"{3}|'{3})|[(\[{\\|>]+[-+]?$)""")
+_MASKED = "***"
+
+
+def _shown(sections: list[str]) -> str:
+    """The difference as it may be kept, to a little over what is kept of it."""
+    shown, size = [], 0
+    for section in sections:
+        shown.append(_masked(_without_secrets(section[: _MOST_DIFF_BYTES + 1])))
+        size += len(shown[-1])
+        if size > _MOST_DIFF_BYTES:
+            break
+    return "".join(shown)
+
+
+def _masked(section: str) -> str:
+    """The lines without what looks like a secret: after such a name, in the shape of a key, inside a PEM block.
+
+    A value that begins on the next line, or goes on over lines in triple quotes, is masked there too.
+    """
+    lines: list[str] = []
+    until: str | None = None  # what ends a block that is masked whole; "" is the end of this line
+    for line in section.split("\n"):
+        if line.startswith(("@@ ", "diff --git ")):
+            until = None
+        if until is not None:
+            ended = not until or until in line
+            lines.append(line[:1] + _MASKED)
+            until = None if ended else until
+            continue
+        if "-----BEGIN " in line and "-----END " not in line:
+            until = "-----END "
+            lines.append(line.partition("-----BEGIN ")[0] + _MASKED)
+            continue
+        found = _SECRET_VALUE.search(line)
+        if found is not None:
+            opening = _OPENS.match(found[2].strip())
+            quotes = opening["quotes"] if opening is not None else None
+            if opening is not None and (quotes is None or found[2].count(quotes) == 1):
+                until = quotes or ""
+            line = line[: found.start(2)] + _MASKED
+        lines.append(_SECRET_URL.sub(rf"\1{_MASKED}", _SECRET_SHAPE.sub(_MASKED, line)))
+    return "\n".join(lines)
 
 
 def _count_untracked(status: str) -> int:

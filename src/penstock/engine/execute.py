@@ -57,8 +57,9 @@ class Execution:
         self._extra: dict[str, ArtifactRef] = {}
         self._phase = "loading"
         self._write = text
+        self._tell_progress = progress
         self.error: BaseException | None = None
-        self._sink = Sink(self._kept)
+        self._sink = Sink(self._kept, self._secrets)
         self._context = Context(
             run_id=task.run_id,
             pipeline=task.pipeline,
@@ -70,7 +71,7 @@ class Execution:
             parameters=task.parameters,
             checkpoint_dir=_path(task.checkpoint_dir),
             services=services.service,
-            on_progress=progress,
+            on_progress=progress and self._progress,
             on_logging=lambda: keep_logging(self._sink),
         )
 
@@ -184,6 +185,10 @@ class Execution:
     def _kept(self, text: str) -> None:
         if shown := self._secrets.feed(storable(text)):
             self._write(shown)
+
+    def _progress(self, done: float, total: float | None, note: str) -> None:
+        if self._tell_progress is not None:
+            self._tell_progress(done, total, self._clean(note))
 
     def _flush_held(self) -> None:
         if held := self._secrets.rest():

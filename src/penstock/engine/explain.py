@@ -12,6 +12,7 @@ import msgspec
 
 from ..core.errors import NotFoundError, did_you_mean
 from ..graph import Node, Output
+from ..ports.events import AttemptFailed, AttemptStarted, RunResumed, StepSucceeded, next_step_run
 from ..ports.records import Attempt, Observation, RunRecord, RunSummary, StepRun, StepState
 from .comparison import (
     LOOK_BACK,
@@ -23,6 +24,7 @@ from .comparison import (
     code_changes,
     instance,
     observation_changes,
+    unseen_by,
 )
 
 
@@ -42,6 +44,7 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str | None = None
     waived: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()  # what could not be compared
+    unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
 
 
 def why(store: Reader, summary: RunSummary, step: str, index: str = "") -> Explanation:
@@ -134,6 +137,7 @@ class _Explaining:
             note=run.note if run.state.has_output else None,
             waived=run.waived,
             unknown=unknown,
+            unseen=unseen_by(self._node, self._store.get_unseen(run.parts["code"])) if "code" in run.parts else (),
         )
 
     def _hit(self) -> str:
@@ -165,7 +169,8 @@ class _Explaining:
 
     def _ran(self) -> Explanation:
         for_sure = self._asked_for()
-        earlier = self._history.latest(self._run.step, self._run.index)
+        before_resume = self._before_resume()
+        earlier = before_resume or self._history.latest(self._run.step, self._run.index)
         if earlier is None:
             if for_sure is not None:
                 return self._told(for_sure)
@@ -179,8 +184,39 @@ class _Explaining:
         found = changes(before, after, self._because(earlier))
         if not self._node.options.cache and before.node.target == after.node.target:
             found = self._record_code(earlier) + found
+        unfinished = not earlier.run.state.has_output
+        if before_resume is not None and unfinished and not found and for_sure is None:
+            state = earlier.run.state.value.replace("_", " ")
+            done = f"its attempt before the run was resumed did not finish ({state}); nothing changed since"
+            return self._told(f"it ran again because {done}", earlier=earlier)
         found += observation_changes(earlier.run.observations, self._run.observations)
         return self._told(for_sure or self._headline(found, earlier), tuple(found), earlier=earlier)
+
+    def _before_resume(self) -> Earlier | None:
+        """The last attempt of this very instance before the run was resumed; None where there is none."""
+        run = StepRun(self._run.step, self._run.index, StepState.PENDING)
+        before, record, retraced = None, self._record, False
+        for _, event in self._store.events(self._record.id):
+            if isinstance(event, RunResumed):
+                if run.attempts and run is not before:
+                    before, record, retraced = run, self._record, False
+                retraced = retraced or event.manifest is not None
+                if event.earlier_code and before is run:
+                    record = msgspec.structs.replace(self._record, code={"steps": event.earlier_code})
+            elif isinstance(event, AttemptStarted | AttemptFailed | StepSucceeded) and (
+                (event.step, event.index) == (run.step, run.index)
+            ):
+                run = next_step_run(run, event)
+        if before is None or run is before or not run.started_at or self._made_before(before):
+            return None
+        graph = self._history.graph(self._record.manifest)
+        if retraced:  # what was written there then is not kept: only that an input was another one
+            strip = msgspec.structs.replace
+            graph = strip(graph, nodes=tuple(strip(node, inputs={}) for node in graph.nodes))
+        return Earlier(record, before, graph)
+
+    def _made_before(self, before: StepRun) -> bool:
+        return before.attempts == self._run.attempts
 
     def _asked_for(self) -> str | None:
         """A reason that needs no comparison."""
@@ -196,6 +232,8 @@ class _Explaining:
 
     def _headline(self, found: list[Change], earlier: Earlier) -> str:
         if found:
+            if len(found) > 1 and earlier.record.id == self._record.id:
+                return f"it ran because of a change; {len(found)} things changed since its attempt before the resume"
             only = f": {found[0].text}" if len(found) == 1 else f"; {len(found)} things changed since run "
             return "it ran because of a change" + (only if len(found) == 1 else only + earlier.record.id)
         if not earlier.run.state.has_output:

@@ -158,7 +158,7 @@ class Launcher:
             found = self._services.fingerprints.of(target)
             self._fingerprints[target] = found
             if found is not None:
-                self._store.put_code(found.digest, found.parts, found.packages)
+                self._store.put_code(found.digest, found.parts, found.packages, found.unseen)
         return self._fingerprints[target]
 
     def find_hit(self, key: str) -> CacheEntry | None:
@@ -224,10 +224,14 @@ class Launcher:
         return os.path.join(*parts) if self._services.checkpoints else ""
 
     def _clear_checkpoint(self, task: StepTask) -> None:
-        if task.checkpoint_dir and os.path.isdir(task.checkpoint_dir):
-            import shutil
+        if not task.checkpoint_dir or not os.path.isdir(task.checkpoint_dir):
+            return
+        real, home = os.path.realpath(task.checkpoint_dir), os.path.realpath(self._services.checkpoints)
+        if not real.startswith(os.path.join(home, "")):
+            return  # whatever led there, it is not ours to remove
+        import shutil
 
-            shutil.rmtree(task.checkpoint_dir, ignore_errors=True)
+        shutil.rmtree(real, ignore_errors=True)
 
 
 def refused(failed: AttemptFailed) -> list[AttemptStarted | AttemptFailed]:

@@ -18,7 +18,7 @@ from ..ports.events import MapExpanded, RunView, StepBlocked, StepCached, StepSk
 from ..ports.records import CodePart, Observation, RunRecord, StepRun
 from ..ports.runlog import CacheEntry, CacheIndex
 from .arguments import Blocked, NotReady, Skipped
-from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened
+from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened, unseen_by
 from .frontier import Frontier, Item
 from .launcher import Launcher, Prepared
 from .services import Services
@@ -37,6 +37,7 @@ class PlanItem(msgspec.Struct, frozen=True, omit_defaults=True):
     saved_seconds: float = 0.0
     origin: tuple[str, str, str] | None = None  # run, step, index whose result a hit takes
     changes: tuple[Change, ...] = ()
+    unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
 
 
 class PlanStore(Reader, CacheIndex, Protocol):
@@ -69,11 +70,16 @@ class _Unwritten:
     def unlease(self, key: str, owner: str) -> None:
         return
 
-    def put_code(self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str]) -> None:
+    def put_code(
+        self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str], unseen: Sequence[str] = ()
+    ) -> None:
         return
 
     def get_code(self, fingerprint: str) -> tuple[list[CodePart], dict[str, str]] | None:
         return self._store.get_code(fingerprint)
+
+    def get_unseen(self, fingerprint: str) -> tuple[str, ...]:
+        return self._store.get_unseen(fingerprint)
 
     def key_parts(self, key: str) -> dict[str, str] | None:
         return self._store.key_parts(key)
@@ -309,7 +315,19 @@ class _Planner:
         origin: tuple[str, str, str] | None = None,
         changes: tuple[Change, ...] = (),
     ) -> None:
-        self._items[step, index] = PlanItem(step, index, verdict, why, on, saved_seconds, origin, changes)
+        self._items[step, index] = PlanItem(
+            step, index, verdict, why, on, saved_seconds, origin, changes, self._unseen(step, verdict)
+        )
+
+    def _unseen(self, step: str, verdict: Verdict) -> tuple[str, ...]:
+        if verdict in ("skip", "blocked"):
+            return ()
+        node = self._nodes[step]
+        try:
+            found = self._launcher.fingerprint(node.target)
+        except PenstockError:
+            return ()  # whoever comes to it is told
+        return unseen_by(node, found.unseen) if found is not None else ()
 
 
 def _hit_reason(hit: StepCached) -> str:

@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import threading
+from enum import IntEnum
 from time import monotonic
 from typing import Any
 
@@ -19,12 +20,30 @@ from .processtree import how_it_ended, kill_below, kill_tree, send_group
 LIFELINE = "PENSTOCK_LIFELINE"  # the file descriptor whose closing tells a step process that its engine is gone
 
 
+class StepExit(IntEnum):
+    """What an engine sees of `exec-step`."""
+
+    DONE = 0  # succeeded, cached or skipped
+    FAILED = 1  # for good: another attempt would be refused
+    UPSTREAM_FAILED = 3
+    NOT_READY = 4  # something it needs is not done; the engine called too early
+    FENCED = 5  # not ours: a newer attempt or owner has it, another process works on it, or the run is over
+    RETRY = 75  # failed; the policy would like another attempt
+
+
 class StepProcess(msgspec.Struct):
     """A child, what becomes readable when it ends, and the end of the pipe that closes with us."""
 
     child: Any
     ended: int
     lifeline: int
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A process that was, and its exit code."""
+
+    pid: int
+    code: int
 
 
 class StepProcesses:
@@ -66,13 +85,13 @@ class StepProcesses:
         self._children[item] = StepProcess(child, ended, lifeline)
         self._selector.register(ended, selectors.EVENT_READ, item)
 
-    def reap(self, item: Item) -> int:
-        """The exit code of a process that has ended."""
+    def reap(self, item: Item) -> Ended:
+        """Take leave of a process that has ended."""
         process = self._children.pop(item)
         self._selector.unregister(process.ended)
         os.close(process.ended)
         os.close(process.lifeline)
-        return int(process.child.wait())
+        return Ended(process.child.pid, int(process.child.wait()))
 
     def stop(self, *, patience_s: float) -> list[Item]:
         """Interrupt every process, wait for them to record their end, and kill the others. Returns whose they were."""
@@ -112,7 +131,8 @@ def die_with_engine() -> None:
 
 
 def lost_process(run: StepRun, code: int, at: int) -> list[StepEvent]:
-    """What to record of an instance whose process ended without recording an end."""
+    """What to record of an instance whose process ended without recording an end. It was this process that began the
+    running attempt, or nobody did: an attempt that somebody else began is not ours to end."""
     failure = Failure(FailureClass.KILLED, f"the process of '{run.step}' {how_it_ended(code)}")
     owned = run.state is StepState.RUNNING
     attempt = run.attempts if owned else run.attempts + 1

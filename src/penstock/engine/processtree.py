@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+_GRACE_S = 0.5
+_CLOCKS_APART_S = 2.0
 
 
 def adopt_orphans() -> None:
@@ -39,6 +43,63 @@ def descendants(pid: int) -> Iterator[int]:
         for child in parents.get(pending.pop(), ()):
             yield child
             pending.append(child)
+
+
+def now_s() -> float:
+    """Seconds since this machine started, by the clock that processes are dated with; 0 where there is none."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else 0.0
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process lives; one that has ended and waits for its parent to notice does not."""
+    return (found := _stat(pid)) is not None and found[0] not in "ZX"
+
+
+def is_there_since(pid: int, at_us: int) -> bool:
+    """Whether the process that had this number at an instant still lives: a younger one is somebody else. Linux."""
+    found = _stat(pid)
+    if found is None or found[0] in "ZX":
+        return False
+    began = time.time() - now_s() + _born(found)
+    return began <= at_us / 1e6 + _CLOCKS_APART_S
+
+
+def born_since(moment: float) -> set[int]:
+    """Our children that were born at `moment` (of `now_s`) or later, and all that is below these. Linux."""
+    own, tick = os.getpid(), 1 / os.sysconf("SC_CLK_TCK")
+    family: set[int] = set()
+    for pid in descendants(own):
+        found = _stat(pid)
+        if found is not None and int(found[1]) == own and _born(found) >= moment - tick:
+            family |= {pid, *descendants(pid)}
+    return family
+
+
+def end(pids: Iterable[int]) -> None:
+    """Ask these processes to end, wait a moment, and kill what is left of them and below them."""
+    asked = set(pids)
+    for pid in asked:
+        send(pid, signal.SIGTERM)
+    limit = time.monotonic() + _GRACE_S
+    while any(is_there(pid) for pid in asked) and time.monotonic() < limit:
+        select.select([], [], [], 0.01)
+    for pid in asked:
+        if is_there(pid):
+            kill_below(pid)
+            send(pid, signal.SIGKILL)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the name: state, parent, …; None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split() or None
+    except OSError:
+        return None
+
+
+def _born(stat: list[str]) -> float:
+    return int(stat[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def kill_below(pid: int) -> None:

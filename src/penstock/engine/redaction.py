@@ -37,7 +37,13 @@ class Redactor:
             urllib.parse.quote(secret),
         }
         forms |= {repr(secret)[1:-1], *(line for line in secret.splitlines() if len(line) >= _SHORTEST)}
-        self._forms = sorted({*self._forms, *forms}, key=len, reverse=True)
+        self._forms[:] = sorted({*self._forms, *forms}, key=len, reverse=True)
+
+    def twin(self) -> Redactor:
+        """One for another stream: it knows the same secrets, also those learned later."""
+        made = Redactor()
+        made._forms = self._forms
+        return made
 
     def text(self, text: str) -> str:
         """A whole text."""

@@ -8,17 +8,20 @@ ready step runs on the main thread, where debugger, prints and signals work; sev
 from __future__ import annotations
 
 import heapq
+import os
 import selectors
+import signal
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
 import msgspec
 
-from ..core.errors import PenstockError
+from ..core.errors import FencedError, PenstockError
 from ..graph import Graph, Node
 from ..ports.events import (
     AttemptFailed,
+    AttemptStarted,
     Event,
     MapExpanded,
     RunFinished,
@@ -29,7 +32,7 @@ from ..ports.events import (
     StepSkipped,
     StepSucceeded,
 )
-from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepRun, StepState
+from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepState
 from ..ports.runlog import Store
 from .arguments import Blocked, NotReady, Skipped
 from .capture import teed
@@ -38,7 +41,8 @@ from .frontier import Frontier, Item
 from .launcher import Launcher, Prepared, refused
 from .listener import Listener, Silent
 from .ownership import Ownership
-from .processes import StepProcesses, lost_process
+from .processes import Ended, StepExit, StepProcesses, lost_process
+from .processtree import born_since, end, is_there_since, now_s, send
 from .services import Services
 from .tasks import StepOutcome, StepTask
 from .threads import Threads
@@ -93,6 +97,9 @@ class Scheduler:
         self._running: dict[tuple[str, str], Prepared] = {}
         self._parked: dict[str, list[Item]] = {}  # cache keys being computed here, and who waits for each
         self._unplaced: deque[Item] = deque()  # ready, but every place for a step process is taken
+        self._begun: dict[Item, AttemptStarted] = {}  # by step processes: the newest attempt of each instance
+        self._elsewhere: set[Item] = set()  # a process that is not our child works on these
+        self._inline_since: float | None = None
         self._renewed = monotonic()
         self._timers: list[tuple[float, int, Item]] = []
         self._ticket = 0
@@ -247,6 +254,7 @@ class Scheduler:
             portable=False,
         )
         outcome: StepOutcome | None = None
+        self._inline_since = since = now_s()
         try:
             ownership.inline = True
             if not ownership.stopping:
@@ -256,6 +264,9 @@ class Scheduler:
             ownership.inline = False
         if outcome is None:
             outcome = StepOutcome(failure=_interrupted())
+        if ownership.stopping and outcome.failure is not None and outcome.failure.kind is FailureClass.CANCELLED:
+            end(born_since(since))  # what a stopped attempt started goes with it
+        self._inline_since = None
         if execution.error is not None and self.error is None:
             self.error = execution.error
         self._ended(task, outcome)
@@ -319,7 +330,9 @@ class Scheduler:
 
     def _start_process(self, item: Item) -> None:
         """Hand the whole instance to `exec-step`: it decides, runs and records; the loop reads what came of it."""
-        if self._view.step(item.name, item.index).state.done:
+        if item in self._elsewhere:
+            self._look_again(item)
+        elif self._view.step(item.name, item.index).state.done:
             self._frontier.finished(item.name, item.index)
         elif self._processes.free <= 0:
             self._unplaced.append(item)
@@ -328,13 +341,52 @@ class Scheduler:
             self._processes.start(item)
 
     def _process_ended(self, item: Item) -> None:
-        code = self._processes.reap(item)
+        ended = self._processes.reap(item)
         self._frontier.ready.extend(self._unplaced)
         self._unplaced.clear()
         self._read_back(item)
+        if self._is_open(item) and not self._is_anothers(item, ended):
+            self._lost(item, ended.code)
+        if self._is_open(item):
+            self._elsewhere.add(item)
+            self._later(item, _ELSEWHERE_S)
+        else:
+            self._settled(item)
+
+    def _is_open(self, item: Item) -> bool:
         run = self._view.step(item.name, item.index)
-        if not run.state.done and run.retry_at is None:
-            run = self._lost(run, code)
+        return not run.state.done and run.retry_at is None
+
+    def _is_anothers(self, item: Item, ended: Ended) -> bool:
+        """Whether the attempt that is recorded is not the one that our child began."""
+        if ended.code == StepExit.FENCED:
+            return True
+        begun = self._begun.get(item)
+        return (
+            self._view.step(item.name, item.index).state is StepState.RUNNING
+            and begun is not None
+            and (begun.host, begun.pid) != (os.uname().nodename, ended.pid)
+        )
+
+    def _look_again(self, item: Item) -> None:
+        """At an instance that another process works on. Where that process is gone, or never was, a child of ours
+        takes over; one on another host can only be waited for."""
+        self._read_back(item)
+        if not self._is_open(item):
+            self._elsewhere.discard(item)
+            self._settled(item)
+            return
+        begun = self._begun.get(item)
+        is_running = self._view.step(item.name, item.index).state is StepState.RUNNING and begun is not None
+        if is_running and begun and (begun.host != os.uname().nodename or is_there_since(begun.pid, begun.at)):
+            self._later(item, _ELSEWHERE_S)
+        else:
+            self._elsewhere.discard(item)
+            self._start_process(item)
+
+    def _settled(self, item: Item) -> None:
+        """An attempt has ended: another one follows, or the instance is done."""
+        run = self._view.step(item.name, item.index)
         if run.retry_at is not None:
             self._later(item, (run.retry_at - self._services.clock.now_us()) / 1e6)
             return
@@ -344,23 +396,31 @@ class Scheduler:
 
     def _read_back(self, *ended: Item) -> None:
         """What step processes recorded, as far as they are ours: of those that run, and of those that just ended."""
-        watched = {*ended, *self._processes.running}
+        watched = {*ended, *self._processes.running, *self._elsewhere}
         for sequence, event in self._store.events(self._record.id, after=self._seen):
             self._seen = sequence
             if isinstance(event, StepEvent) and Item(event.step, event.index) in watched:
                 self._view.apply(event)
                 self._listener.event(event)
+                if isinstance(event, AttemptStarted):
+                    self._begun[Item(event.step, event.index)] = event
 
-    def _lost(self, run: StepRun, code: int) -> StepRun:
+    def _lost(self, item: Item, code: int) -> None:
         """Record an attempt whose process ended without recording an end; its policy may want another one."""
+        run = self._view.step(item.name, item.index)
+        events: list[Event] = []
         for event in lost_process(run, code, self._services.clock.now_us()):
             if isinstance(event, AttemptFailed):
                 delay = self._launcher.retry_delay(run.step, run.index, event.attempt, event.failure)
                 retry_at = None if delay is None else event.at + int(delay * 1_000_000)
                 event = msgspec.structs.replace(event, retry_at=retry_at)
-            self._record_event(event)
+            events.append(event)
         self._flush()
-        return self._view.step(run.step, run.index)
+        try:
+            self._store.append(self._record.id, self._view.epoch, events)
+        except FencedError:
+            pass  # somebody began it just now, or took the whole run over, which the next beat says
+        self._read_back(item)
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -492,6 +552,9 @@ class Scheduler:
                     self._record_event(StepCancelled(at=now, step=name, index=item.index, because=because))
 
     def _kill_everything(self) -> None:
+        if self._inline_since is not None:
+            for pid in born_since(self._inline_since):
+                send(pid, signal.SIGKILL)
         self._workers.kill_all()
         self._processes.kill_all()
 

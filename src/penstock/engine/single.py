@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import re
 import selectors
 import sys
 import threading
 from collections.abc import Callable
-from enum import IntEnum
 from time import monotonic
 
-from ..core.errors import FencedError, StoreError
+from ..core.errors import FencedError, NotFoundError, StoreError, UsageError, did_you_mean
 from ..graph import Graph
-from ..ports.events import AttemptFailed, StepBlocked, StepEvent, StepSucceeded, fold
-from ..ports.records import RunRecord
+from ..ports.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    RunView,
+    StepBlocked,
+    StepEvent,
+    StepSucceeded,
+    fold,
+)
+from ..ports.records import FailureClass, RunRecord, StepState
 from ..ports.runlog import Store
 from .arguments import NotReady
 from .capture import teed
 from .execute import Execution
 from .failure import failure_of
+from .frontier import child
 from .launcher import Decision, Launcher, Prepared, refused
+from .processes import StepExit as StepExit
 from .processes import die_with_engine
-from .processtree import adopt_orphans
+from .processtree import adopt_orphans, is_there_since, kill_below
 from .services import Services
 from .tasks import StepOutcome, StepTask
 from .workers import Workers
@@ -28,17 +40,7 @@ from .workers import Workers
 _LEASE_S = 30.0
 _ELSEWHERE_S = 0.1
 _PATIENCE_S = 3.0
-
-
-class StepExit(IntEnum):
-    """What an engine sees of `exec-step`."""
-
-    DONE = 0  # succeeded, cached or skipped
-    FAILED = 1  # for good: another attempt would be refused
-    UPSTREAM_FAILED = 3
-    NOT_READY = 4  # something it needs is not done; the engine called too early
-    FENCED = 5  # a newer attempt or owner has taken over
-    RETRY = 75  # failed; the policy would like another attempt
+_INDEX = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*")
 
 
 def execute_step(
@@ -52,15 +54,22 @@ def execute_step(
     engine_attempt: int | None,
     worker_module: str,
 ) -> tuple[StepExit, StepEvent | None]:
-    """Own, decide, run and record one instance. Returns what the engine should see, and the last event."""
+    """Own, decide, run and record one instance. Returns what the engine should see, and the last event.
+
+    Raises NotFoundError or UsageError, before anything is written, where the graph has no such instance.
+    """
     die_with_engine()
     adopt_orphans()
-    view = fold(event for _, event in store.events(record.id))
+    events = [event for _, event in store.events(record.id)]
+    view = fold(events)
+    check_instance(graph, step, index, view)
     run = view.step(step, index)
     if run.state.has_output:
         return StepExit.DONE, None
     if run.state.done and run.failure is not None:
         return StepExit.FAILED, None  # a recorded final failure ends a later attempt before user code, uncounted
+    if view.finished is not None or (run.state is StepState.RUNNING and _is_worked_on(events, step, index)):
+        return StepExit.FENCED, None
     launcher = Launcher(graph, record, view, store, services)
     lease = KeyLease(store, f"{record.id}/{step}/{index}")
     try:
@@ -88,6 +97,41 @@ def execute_step(
             return StepExit.DONE, event
 
 
+def check_instance(graph: Graph, step: str, index: str, view: RunView | None = None) -> None:
+    """Whether the graph, and the run as far as it is known, have this instance. An index becomes a part of paths, so
+    nothing but positions passes."""
+    names = [node.name for node in graph.nodes]
+    if step not in names:
+        raise NotFoundError(f"this graph has no step '{step}'", hint=did_you_mean(step, names))
+    chain = graph.scopes_of(next(node.scope for node in graph.nodes if node.name == step))
+    if index and _INDEX.fullmatch(index) is None:
+        raise UsageError(f"--index {index!r} is not an index", hint='write positions from 0 on, such as "2" or "2.0"')
+    positions = index.split(".") if index else []
+    if len(positions) != len(chain):
+        needs = f"needs {len(chain)}: one for each of {', '.join(chain)}" if chain else "is in no map and has no index"
+        raise UsageError(f"--index {index!r} has {len(positions)} positions, but step '{step}' {needs}")
+    above = ""
+    for scope, position in zip(chain, positions, strict=True):
+        size = view.sizes.get((scope, above)) if view is not None else None
+        if size is not None and int(position) >= size:
+            raise UsageError(
+                f"--index {index!r}: the map '{scope}' has {size} elements, so there is no element {position}"
+            )
+        above = child(above, int(position))
+
+
+def _is_worked_on(events: list[Event], step: str, index: str) -> bool:
+    """Whether the newest attempt's process lives, as far as this host can tell."""
+    begun = next(
+        event
+        for event in reversed(events)
+        if isinstance(event, AttemptStarted) and (event.step, event.index) == (step, index)
+    )
+    return (
+        begun.host == os.uname().nodename and begun.pid not in (0, os.getpid()) and is_there_since(begun.pid, begun.at)
+    )
+
+
 def _outcome(prepared: Prepared, store: Store, services: Services, worker_module: str) -> StepOutcome:
     task = prepared.task
 
@@ -96,7 +140,10 @@ def _outcome(prepared: Prepared, store: Store, services: Services, worker_module
 
     if task.timeout_s is None and task.limits is None:
         with teed(echo=True):
-            return Execution(task, services, text=text).run()
+            outcome = Execution(task, services, text=text).run()
+        if outcome.failure is not None and outcome.failure.kind is FailureClass.CANCELLED:
+            kill_below(os.getpid())  # what a stopped attempt started goes with it
+        return outcome
     return _supervised(task, services, worker_module, text)
 
 

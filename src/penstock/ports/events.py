@@ -7,7 +7,7 @@ all read a run through `RunView.apply`. The type checker finds a missed case.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import msgspec
 
@@ -30,7 +30,11 @@ class RunResumed(_Event, tag="run_resumed", frozen=True, kw_only=True):
     epoch: int
     host: str = ""
     pid: int = 0
-    manifest: str | None = None  # when resumed with the current code
+    manifest: str | None = None  # when resumed with the current code, as all that follows
+    code: dict[str, Any] | None = None  # what RunRecord.code and .environment are from here on
+    environment: dict[str, Any] | None = None
+    earlier_code: dict[str, str] = {}  # target -> digest, as it was until here
+    kept: tuple[str, ...] = ()  # finished steps that stay although their code is another one now
 
 
 class RunCancelRequested(_Event, tag="run_cancel_requested", frozen=True, kw_only=True):
@@ -150,6 +154,7 @@ class RunView:
         self.steps: dict[tuple[str, str], StepRun] = {}
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
         self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
+        self.kept: tuple[str, ...] = ()  # finished steps that older code made, since the newest resume
         self.epoch = 1
         self.cancel_requested = False
         self.finished: RunState | None = None
@@ -167,6 +172,7 @@ class RunView:
             case RunResumed():
                 self.epoch, self.finished, self.finished_at = event.epoch, None, None
                 self.cancel_requested, self.error = False, None
+                self.kept = event.kept
                 self._reopen()
             case RunCancelRequested():
                 self.cancel_requested = True

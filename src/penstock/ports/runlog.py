@@ -58,7 +58,8 @@ class RunLog(Protocol):
         ...
 
     def find_run(self, run_id: str) -> RunSummary | None:
-        """By its whole id. Epoch, manifest, host and pid of the record are those of the newest owner."""
+        """By its whole id. Epoch, manifest, host and pid of the record are those of the newest owner; code and
+        environment those of the newest RunResumed that brought some."""
         ...
 
     def match_runs(self, prefix: str) -> list[str]:
@@ -138,11 +139,17 @@ class LogText(Protocol):
 class CodeText(Protocol):
     """The source behind fingerprints, so that `why` and `diff` can show lines."""
 
-    def put_code(self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str]) -> None:
-        """Remember what a fingerprint is made of; known digests cost nothing."""
+    def put_code(
+        self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str], unseen: Sequence[str] = ()
+    ) -> None:
+        """Remember what a fingerprint is made of, and what it cannot see; known digests cost nothing."""
         ...
 
     def get_code(self, fingerprint: str) -> tuple[list[CodePart], dict[str, str]] | None: ...
+
+    def get_unseen(self, fingerprint: str) -> tuple[str, ...]:
+        """What the fingerprint cannot see, in words, as it was put last."""
+        ...
 
     def key_parts(self, key: str) -> dict[str, str] | None:
         """What a cache key was made of (name -> digest or text), as given to `put_key`."""

@@ -6,17 +6,29 @@ before the reference exists. What comes back is always a value of the reader's o
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 from typing import Any
 
 from ..core import jsonvalue
 from ..core.canonical import digest_bytes, digest_json
-from ..core.errors import ArtifactCorruptError, CodecError
+from ..core.errors import ArtifactCorruptError, CodecError, StoreUnavailableError
 from ..ports.artifacts import ArtifactRef, Blob, BlobStore, Codec
+from .paths import is_path, no_content
 
+_NO_ROOM = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "no space left in your quota",
+    errno.EFBIG: "the file is larger than this system allows",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the device reports an input/output error",
+}
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 _EMPTY = digest_bytes(b"")
 _COPIED = ("file", "folder")  # what a user's code gets to hold as a path, and might write to
 _STAMP_NS = 946_684_800_000_000_000  # the time every copied file carries; another one shows that somebody wrote
@@ -73,7 +85,7 @@ class ArtifactStore:
         codec = self._codec(ref.codec)
         if len(ref.blobs) == 1 and not ref.blobs[0].path:
             return codec.decode(self.blobs.open_local(ref.blobs[0].digest, ref.blobs[0].size_bytes), annotation)
-        if ref.codec in _COPIED:
+        if ref.codec in _COPIED or ref.meta.get("paths"):
             return codec.decode(self._copied_tree(ref), annotation)
         return self._decode_linked(ref, codec, annotation)
 
@@ -83,20 +95,20 @@ class ArtifactStore:
     # -- saving -----------------------------------------------------------------------------------------------------
 
     def _text_of(self, value: Any, annotation: Any) -> str | None:
-        """The value as exact JSON, or None where it is a file or holds a table, an array, a model."""
-        if _is_file(value):
+        """The value as exact JSON, or None where it is or holds a file, a table, an array, a model."""
+        if is_path(value):
             return None
         if jsonvalue.accepts(value):
             try:
-                return jsonvalue.dumps(value, annotation)
+                return jsonvalue.dumps(value, annotation, foreign=no_content)
             except CodecError:
                 pass
         elif type(value).__module__ != "numpy":
             return None
-        from .codecs.numpy import write_scalar
+        from .codecs.plain import write_part
 
         try:
-            return jsonvalue.dumps(value, annotation, foreign=write_scalar)
+            return jsonvalue.dumps(value, annotation, foreign=write_part)
         except CodecError:
             return None
 
@@ -106,7 +118,8 @@ class ArtifactStore:
         staging = self.blobs.staging()
         try:
             part = staging / "value"
-            part.write_bytes(content)
+            with self._writing(staging):
+                part.write_bytes(content)
             return self._commit(part, "json", True, json_meta(value, text))
         finally:
             _discard(staging)
@@ -118,7 +131,8 @@ class ArtifactStore:
                 continue
             staging = self.blobs.staging()
             try:
-                meta = codec.encode(value, staging / "value")
+                with self._writing(staging):
+                    meta = codec.encode(value, staging / "value")
                 if refusals:
                     meta = meta | {"why": refusals}
                 return self._commit(staging / "value", codec.name, codec.canonical, meta)
@@ -133,6 +147,23 @@ class ArtifactStore:
             hint="return plain values, tables, arrays, models or a Path; connections, locks, generators and open "
             "files belong inside the step that uses them",
         )
+
+    @contextmanager
+    def _writing(self, staging: Path) -> Iterator[None]:
+        """A disk that takes no more is the store's trouble; every other OSError is about the user's value."""
+        try:
+            yield
+        except OSError as error:
+            why = _NO_ROOM.get(error.errno or 0)
+            if why is None and _SHORT_WRITE.search(str(error)):  # numpy's own words, without an error number
+                why = "not everything could be written, as with no space left on the device"
+            if why is None:
+                raise
+            raise StoreUnavailableError(
+                f"the artifact store at {self.blobs.url} cannot be written: {why} ({staging.parent})",
+                hint="make room or raise the limit there, or set `artifacts` in penstock.toml to another place; then "
+                "penstock resume",
+            ) from error
 
     def _commit(self, made: Path, codec: str, canonical: bool, meta: dict[str, Any]) -> ArtifactRef:
         if not made.is_dir():
@@ -236,10 +267,6 @@ def _restore(tag: str, content: Any) -> Any:
     from .codecs.numpy import read_scalar
 
     return read_scalar(tag, content)
-
-
-def _is_file(value: Any) -> bool:
-    return type(value).__name__ in ("PosixPath", "WindowsPath") and isinstance(value, os.PathLike)
 
 
 def _unaltered(place: Path, ref: ArtifactRef) -> bool:

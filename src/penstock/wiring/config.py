@@ -46,6 +46,7 @@ _KEYS: dict[str, type] = {
     "backend": str, "image": str, "trusted_types": list, "allow_pickle": bool,
 }  # fmt: skip
 
+_LARGEST_SEED = 2**32 - 1
 
 _SHOWN: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
 _PARSED: dict[type, Any] = {
@@ -78,6 +79,10 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
         raise ConfigError(f"durability is {values['durability']!r}", hint="write 'normal' or 'full'")
     if values.get("workers", 0) < 0:
         raise ConfigError(f"workers is {values['workers']}", hint="write 1 or more; 0 means one per processor")
+    if not 0 <= values.get("seed", 0) <= _LARGEST_SEED:
+        raise ConfigError(
+            f"seed is {values['seed']}", hint=f"write a number from 0 to {_LARGEST_SEED}, which every generator takes"
+        )
     return Settings(root=root, home=os.path.join(root, home), profile=chosen, **values)
 
 

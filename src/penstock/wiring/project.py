@@ -119,6 +119,11 @@ class Project:
         raise LookupError(f"there is no service '{name}'")
 
     def _secret(self, name: str) -> str:
+        if not (name.isascii() and name.isidentifier()):  # it becomes the name of a file
+            raise ConfigError(
+                f"'{name}' cannot be a secret's name",
+                hint="letters, digits and _ only, and no digit first, as in API_TOKEN",
+            )
         value = os.environ.get(name)
         if value is not None:
             return value

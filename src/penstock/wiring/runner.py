@@ -106,7 +106,8 @@ class LocalRunner:
             raise UsageError(f"run {record.id} {what}", hint=f"penstock show {record.id}")
         graph = Graph.from_json(project.store.manifest(record.manifest))
         services = project.services(graph)
-        manifest = None
+        view = fold(event for _, event in project.store.events(record.id))
+        manifest, code, seen, kept, earlier = None, None, None, view.kept, {}
         changed = self._changes(project, graph, record)
         if changed and not with_current_code:
             raise CodeChangedError(
@@ -114,16 +115,25 @@ class LocalRunner:
                 hint=f"see `penstock why {record.id} STEP`; resume with --with-current-code, or start a new run",
             )
         if changed:
-            graph = _with_payloads(_pipeline_of(project, graph).trace(record.parameters))
+            traced = _pipeline_of(project, graph).trace(record.parameters)
+            graph = _with_payloads(traced)
+            services = project.services(graph, traced.functions)
             manifest = project.store.put_manifest(graph.to_json())
-            record = msgspec.structs.replace(record, manifest=manifest)
-        view = fold(event for _, event in project.store.events(record.id))
+            earlier = record.code.get("steps", {})
+            code = {"git": git_record(Path(project.settings.root)), "steps": step_codes(services, graph)}
+            seen = environment()
+            kept = _kept(graph, view, earlier, code["steps"], services)
+            record = msgspec.structs.replace(record, manifest=manifest, code=code, environment=seen)
         resumed = RunResumed(
             at=project.clock.now_us(),
             epoch=view.epoch + 1,
             host=os.uname().nodename,
             pid=os.getpid(),
             manifest=manifest,
+            code=code,
+            environment=seen,
+            earlier_code=earlier,
+            kept=kept,
         )
         project.store.append(record.id, view.epoch, [resumed])
         view.apply(resumed)
@@ -221,6 +231,23 @@ class LocalRunner:
         for key, run in list(view.steps.items()):
             if not all(services.artifacts.intact(ref) for ref in run.outputs.values()):
                 view.steps[key] = StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
+
+
+def _kept(
+    graph: Graph, view: RunView, before: dict[str, str], now: dict[str, str], services: Services
+) -> tuple[str, ...]:
+    """Finished steps whose code is another one now; they are not computed again."""
+    found = []
+    for node in graph.nodes:
+        runs = [run for run in view.steps.values() if run.step == node.name and run.state.has_output]
+        current = now.get(node.target)
+        # A step that keeps nothing for others has no digest of its own; what it was made by stands in the record.
+        known = None if node.name in view.kept else before.get(node.target)
+        older = any(run.parts.get("code", known) != current for run in runs)
+        intact = all(services.artifacts.intact(ref) for run in runs for ref in run.outputs.values())
+        if current is not None and older and intact:
+            found.append(node.name)
+    return tuple(found)
 
 
 def step_codes(services: Services, graph: Graph) -> dict[str, str]:

@@ -55,6 +55,11 @@ class Run:
         """Every instance of every step that was decided."""
         return list(self._view.steps.values())
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Finished steps that a resume with other code has kept as older code made them."""
+        return self._view.kept
+
     def step(self, name: str, index: str = "") -> StepRun:
         return self._view.step(name, index)
 

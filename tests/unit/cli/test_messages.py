@@ -106,6 +106,11 @@ def one_run(folder: Path) -> None:
     assert main(["run", "hello.py", "--quiet"]) == 0
 
 
+def not_text(folder: Path) -> None:
+    files(churn__py=PIPELINE)(folder)
+    (folder / "p.yaml").write_bytes(b"uri: caf\xe9\n")
+
+
 CASES: dict[str, tuple[Arrange, list[str]]] = {
     "no-file": (files(hello__py=HELLO), ["run", "helo.py"]),
     "no-file-without-suffix": (files(hello__py=HELLO), ["run", "hello"]),
@@ -152,6 +157,35 @@ CASES: dict[str, tuple[Arrange, list[str]]] = {
         ["run", "churn.py", "--params", "p.toml"],
     ),
     "params-broken": (files(churn__py=PIPELINE, p__yaml="uri: [x\n"), ["run", "churn.py", "--params", "p.yaml"]),
+    "params-doubled-yaml": (
+        files(churn__py=PIPELINE, p__yaml="uri: x\ndepth: 3\ndepth: 4\n"),
+        ["run", "churn.py", "--params", "p.yaml"],
+    ),
+    "params-doubled-json": (
+        files(churn__py=PIPELINE, p__json='{"uri": "x", "uri": "y"}'),
+        ["run", "churn.py", "--params", "p.json"],
+    ),
+    "params-doubled-spelling": (
+        files(churn__py=PIPELINE.replace("uri: str", "base_uri: str"), p__yaml="base-uri: x\nbase_uri: y\n"),
+        ["run", "churn.py", "--params", "p.yaml"],
+    ),
+    "params-not-text": (not_text, ["run", "churn.py", "--params", "p.yaml"]),
+    "flag-twice": (files(churn__py=PIPELINE), ["run", "churn.py", "--uri", "x", "--depth=3", "--depth=4"]),
+    "list-twice": (files(churn__py=PIPELINE), ["run", "churn.py", "--uri", "x", "--depths=3", "--depths=4"]),
+    "bool-twice": (files(churn__py=PIPELINE), ["run", "churn.py", "--uri", "x", "--fast", "--no-fast"]),
+    "param-twice": (files(churn__py=PIPELINE), ["run", "churn.py", "--param", "uri=x", "--param", "uri=y"]),
+    "seed-too-large": (files(hello__py=HELLO, penstock__toml=f"seed = {10**23}\n"), ["run", "hello.py"]),
+    "secret-name": (
+        files(
+            leaky__py=HELLO.replace("pipeline, step", "Secret, pipeline, step").replace(
+                "x: int = 2", 'x: str = Secret("../x")'
+            )
+        ),
+        ["run", "leaky.py"],
+    ),
+    "serve-no-reference": (files(), ["serve", "nope"]),
+    "why-no-step": (one_run, ["why", "last"]),
+    "init-empty": (files(), ["init", ""]),
     "params-missing": (files(churn__py=PIPELINE), ["run", "churn.py", "--params", "p.yaml"]),
     "params-suffix": (files(churn__py=PIPELINE, p__txt=""), ["run", "churn.py", "--params", "p.txt"]),
     "unknown-command": (files(), ["rnu", "hello.py"]),

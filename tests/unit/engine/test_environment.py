@@ -159,3 +159,33 @@ def test_whatever_is_missing_no_error_comes_of_it(
         root.mkdir()
         (root / ".git").write_text("gitdir: /nowhere/at/all\n")
     assert git_record(root) == {}
+
+
+def test_the_kept_difference_holds_no_secret_of_a_tracked_file_and_the_digest_is_of_all_of_it(repository: Path) -> None:
+    secret = "hunter-{}-zz".format
+    lines = [
+        f'PASSWORD = "{secret(1)}"',
+        f'db_password: str = "{secret(2)}"',
+        f"  api-key: {secret(3)}",
+        f"""os.environ["APP_TOKEN"] = '{secret(4)}'""",
+        "secret = (",
+        f'    "{secret(5)}"',
+        ")",
+        f'url = "postgresql://me:{secret(6)}@db/x"',
+        'aws = "AKIAIOSFODNN7EXAMPLE"',
+        "-----BEGIN RSA PRIVATE KEY-----",
+        secret(7),
+        "-----END RSA PRIVATE KEY-----",
+        "tokenizer = Tokenizer(lower=True)",
+        "if password == given: pass",
+    ]
+    (repository / "a.py").write_text("\n".join(lines) + "\n")
+    first = git_record(repository)
+    assert "hunter-" not in first["text"]
+    assert "AKIAIOSFODNN7EXAMPLE" not in first["text"]
+    assert "+tokenizer = Tokenizer(lower=True)" in first["text"]
+    assert "+if password == given: pass" in first["text"]
+    (repository / "a.py").write_text("\n".join(lines).replace("hunter-1", "hunter-8") + "\n")
+    second = git_record(repository)
+    assert second["text"] == first["text"]
+    assert second["digest"] != first["digest"]

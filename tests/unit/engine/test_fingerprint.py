@@ -156,6 +156,21 @@ def test_a_name_that_no_statement_binds_stands_for_its_whole_file(tmp_path: Path
     ("source", "said"),
     [
         ("def go(x):\n    return eval(x)\n", "flow.py:2: eval runs code"),
+        ("def go(x):\n    return open(x).read()\n", "flow.py:2: open opens a file"),
+        ("import os\ndef go(x):\n    return os.environ['CITY']\n", "flow.py:3: reads environment variable CITY, "),
+        (
+            "import os\ndef go(x):\n    return os.environ.get('CITY', x)\n",
+            "flow.py:3: reads environment variable CITY,",
+        ),
+        (
+            "from os import getenv\ndef go(x):\n    return getenv('CITY')\n",
+            "flow.py:3: reads environment variable CITY",
+        ),
+        (
+            "import os\nCITY = os.environ['CITY']\ndef go(x):\n    return CITY\n",
+            "flow.py:2: reads environment variable",
+        ),
+        ("import os\ndef go(x):\n    return os.getenv(x)\n", "flow.py:3: reads an environment variable that"),
         ("def go(x):\n    exec(x)\n", "flow.py:2: exec runs code"),
         ("def go(x):\n    return __import__(x)\n", "flow.py:2: __import__ imports a module"),
         ("import importlib\ndef go(x):\n    return importlib.import_module(x)\n", "flow.py:3: importlib.import_module"),
@@ -179,6 +194,9 @@ def test_what_cannot_be_followed_is_said(tmp_path: Path, source: str, said: str)
         "def go(eval):\n    return eval(1)\n",
         "def eval(x): return x\ndef go(x):\n    return eval(x)\n",
         "import re\ndef go(x):\n    return re.compile(x)\n",
+        "def go(x, environ):\n    return environ['CITY']\n",
+        "import os\ndef go(x):\n    os.environ['CITY'] = x\n",
+        "import os\ndef go(x):\n    return x\ndef other():\n    return os.environ['CITY'], open('a')\n",
         "import helpers\ndef go(x):\n    return getattr(helpers, 'f')\n",
         "def go(x):\n    return getattr(x, x.name)\n",
         "import importlib\ndef go(x):\n    return importlib.import_module('helpers').f(x)\n",

@@ -10,6 +10,7 @@ from penstock.core.errors import ConfigError
 from penstock.graph import Graph
 from penstock.wiring.config import Settings, load_settings
 from penstock.wiring.manifest import read_manifest, write_manifest
+from penstock.wiring.project import Project
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,9 @@ def test_pyproject_serves_where_there_is_no_file_of_our_own(tmp_path: Path) -> N
         ("workers = 'many'\n", {}, "'workers' is 'many', but it takes a whole number"),
         ("workers = true\n", {}, "'workers' is True"),
         ("workers = -1\n", {}, "workers is -1"),
+        ("seed = -1\n", {}, "seed is -1\n  hint: write a number from 0 to 4294967295"),
+        ("seed = 4294967296\n", {}, "seed is 4294967296"),
+        ("seed = 99999999999999999999999\n", {}, "seed is 99999999999999999999999"),
         ("durability = 'none'\n", {}, "durability is 'none'"),
         ("profiles = 3\n", {}, "'profiles' is not a table"),
         ("[profiles]\nprod = 3\n", {"profile": "prod"}, "'profiles.prod' is not a table"),
@@ -74,6 +78,22 @@ def test_a_mistake_in_the_environment_names_the_variable(tmp_path: Path, monkeyp
     monkeypatch.setenv("PENSTOCK_WORKERS", "many")
     with pytest.raises(ConfigError, match="PENSTOCK_WORKERS is 'many'"):
         load_settings(str(tmp_path))
+
+
+def test_the_largest_seed_is_a_seed_and_the_environment_is_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings(tmp_path, "seed = 4294967295\n").seed == 2**32 - 1
+    monkeypatch.setenv("PENSTOCK_SEED", "-1")
+    with pytest.raises(ConfigError, match="seed is -1"):
+        load_settings(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../runs.db", "a/b", "", ".", "1A", "TÖKEN"])
+def test_a_secrets_name_is_no_path(tmp_path: Path, name: str) -> None:
+    secret = Project(load_settings(str(tmp_path))).services(Graph("p", "p.py:p")).secret
+    with pytest.raises(ConfigError, match="cannot be a secret's name"):
+        secret(name)
 
 
 def test_a_tool_table_that_is_none_is_an_error_not_a_crash(tmp_path: Path) -> None:

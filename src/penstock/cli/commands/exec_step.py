@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ...core.errors import NotFoundError, PenstockError, did_you_mean
-from ...engine.single import StepExit, execute_step
+from ...core.errors import NotFoundError, PenstockError
+from ...engine.single import StepExit, check_instance, execute_step
 from ...wiring.manifest import read_manifest
 from ...wiring.project import Project
 from ...wiring.worker import MODULE
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
 exit codes, for engines:
   0 done (succeeded, cached or skipped)   1 failed for good   3 something it needs failed
-  4 something it needs is not done yet    5 a newer attempt or owner has taken over
+  4 something it needs is not done yet    5 not ours: a newer attempt or owner has it, or the run is over
   75 failed, and the retry policy would like another attempt; 2 it could not begin (no manifest, no store, no such step)
 
 examples:
@@ -49,11 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _execute(arguments: argparse.Namespace) -> int:
     manifest = read_manifest(arguments.manifest)
     graph = manifest.graph
-    names = [node.name for node in graph.nodes]
-    if arguments.step not in names:
-        raise NotFoundError(
-            f"{arguments.manifest} has no step '{arguments.step}'", hint=did_you_mean(arguments.step, names)
-        )
+    check_instance(graph, arguments.step, arguments.index)
     project = Project(manifest.settings)
     found = project.store.find_run(arguments.run)
     if found is None:

@@ -31,6 +31,8 @@ examples:
 
 def execute(arguments: argparse.Namespace) -> int:
     folder = arguments.dir
+    if not folder.strip():
+        raise UsageError(f"penstock init: the folder's name is empty: {folder!r}", hint="penstock init mything")
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise UsageError(f"{folder} is a file", hint="give the name of a folder")
     there = [name for name in FILES if os.path.lexists(os.path.join(folder, name))]

@@ -8,7 +8,7 @@ from ...core.errors import UsageError, did_you_mean
 from ...ports.records import RunState, RunSummary
 from ...ports.runlog import RunQuery
 from ..opening import project_for
-from ..records import run_facts
+from ..records import counts_shown, run_facts
 from ..render import print_json, shown_instant, shown_seconds, shown_state, table
 
 
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _row(run: RunSummary) -> list[str]:
     record = run.record
     took = shown_seconds((run.finished_at - run.started_at) / 1e6) if run.finished_at is not None else ""
-    counts = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in run.counts.items() if number)
+    counts = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in counts_shown(run).items() if number)
     tags = " ".join(f"{name}={value}" for name, value in record.tags.items())
     shown = f"{record.id} ({record.name})" if record.name else record.id
     return [shown, shown_state(run.state), shown_instant(run.started_at), took, counts, record.user, tags]

@@ -97,6 +97,7 @@ def _facts(name: str, items: list[PlanItem]) -> dict[str, Any]:
                 "saved_seconds": item.saved_seconds,
                 "origin": dict(zip(("run", "step", "index"), item.origin, strict=True)) if item.origin else None,
                 "changes": item.changes,
+                "unseen": list(item.unseen),
             }
             for item in items
         ],
@@ -113,11 +114,15 @@ def _page(name: str, items: list[PlanItem], *, with_lines: bool) -> str:
         "",
     ]
     merged = list(_merged(items))
+    noted: set[str] = set()
     rows = [[_verdict(first.verdict), shown, first.why] for first, shown in merged]
     for row, (first, _) in zip(table(rows, indent="  ").splitlines(), merged, strict=True):
         lines.append(row)
         for change in first.changes if with_lines else ():
             lines += [f"      {line}" for line in diff_lines(change.diff)]
+        if first.step not in noted:
+            lines += [paint(f"      cannot be seen: {text}", "dim") for text in first.unseen]
+            noted.add(first.step)
     return "\n".join(lines)
 
 

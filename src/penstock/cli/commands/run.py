@@ -125,6 +125,7 @@ def parameters_of(pipeline: Pipeline[..., Any], arguments: argparse.Namespace) -
     values: dict[str, Any] = {}
     if arguments.params:
         values |= _from_file(arguments.params, annotations, pipeline.name)
+    given: set[str] = set()
     for text in arguments.param:
         name, equals, value = text.partition("=")
         name = name.replace("-", "_")
@@ -132,6 +133,9 @@ def parameters_of(pipeline: Pipeline[..., Any], arguments: argparse.Namespace) -
             raise UsageError(f"--param {text}: write --param NAME=VALUE")
         if name not in annotations:
             raise _unknown(f"--param {name}", name, pipeline)
+        if name in given:
+            raise ParameterError(f"--param {name} is given twice", hint="give it once")
+        given.add(name)
         values[name] = parse_text(f"--param {name}", value, annotations[name])
     flags, rest = parse_flags(arguments.words, annotations, arguments.flags, secrets=secrets)
     values |= flags
@@ -216,6 +220,8 @@ def _from_file(path: str, annotations: dict[str, Any], pipeline: str) -> dict[st
                 f"{path}: pipeline '{pipeline}' has no parameter '{key}'",
                 hint=did_you_mean(name, list(annotations)) if annotations else "it takes no parameters",
             )
+        if name in values:
+            raise UsageError(f"--params: {path}: '{name}' is there twice", hint="keep one of them")
         values[name] = fit_value(f"{path}: {key}", value, annotations[name])
     return values
 
@@ -230,32 +236,61 @@ def _read_table(path: str) -> dict[Any, Any]:
     except OSError as error:
         raise UsageError(f"--params: {path} cannot be read: {error.strerror}") from error
     try:
-        table = _decoded(content, suffix)
-    except (ValueError, UnicodeDecodeError) as error:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise UsageError(
+            f"--params: {path} is not UTF-8 text: byte 0x{byte:02x} at position {error.start}",
+            hint="save it as UTF-8",
+        ) from error
+    try:
+        table = _decoded(text, suffix)
+    except ValueError as error:
         raise UsageError(f"--params: {path} is not valid {suffix[1:].upper()}: {error}") from error
     if not isinstance(table, dict):
         raise UsageError(f"--params: {path} holds no table of names and values", hint="write NAME: VALUE lines")
     return table
 
 
-def _decoded(content: bytes, suffix: str) -> Any:
+def _decoded(text: str, suffix: str) -> Any:
     if suffix == ".toml":
         import tomllib
 
-        return tomllib.loads(content.decode())
+        return tomllib.loads(text)
     if suffix == ".json":
         import json
 
-        return json.loads(content)
+        return json.loads(text, object_pairs_hook=_once_each)
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that is there twice; YAML would silently let the last one win."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[str] = set()
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        raise yaml.MarkedYAMLError(problem=f"'{key.value}' is there twice", problem_mark=key.start_mark)
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep=deep)
+
     try:
-        return yaml.safe_load(content) or {}
+        return yaml.load(text, Loader) or {}
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{line}{error.problem}") from error
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"'{key}' is there twice")
+        table[key] = value
+    return table
 
 
 def _tag(text: str) -> tuple[str, str]:

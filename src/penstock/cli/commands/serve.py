@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ...core.errors import UsageError
+from ...core.errors import RegistryError, UsageError
 from ...models.reference import parse_model_reference
 from ...serving.server import serve
 from ..opening import project_for
@@ -32,7 +32,10 @@ examples:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    parse_model_reference(arguments.model)
+    try:
+        parse_model_reference(arguments.model)
+    except RegistryError as error:  # no registry was asked yet: it is the command line that is wrong
+        raise UsageError(error.problem, hint=error.hint) from error
     project = project_for(arguments, must_exist=False)
     token = arguments.token or os.environ.get("PENSTOCK_TOKEN") or None
     if arguments.token == "":

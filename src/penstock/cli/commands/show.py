@@ -7,12 +7,14 @@ import os
 from typing import Any
 
 from ...core.units import shown_size
-from ...ports.events import StepCached
-from ...ports.records import Attempt, Failure, RunState, RunSummary, StepRun
+from ...engine.comparison import unseen_by
+from ...graph import Graph
+from ...ports.events import StepCached, fold
+from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
 from ...wiring.runner import find_run
 from ..opening import project_for
-from ..records import attempt_facts, run_facts, step_facts, steps_named
+from ..records import attempt_facts, failure_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
 from ..summary import name_of, place_of, verdicts
 
@@ -39,14 +41,17 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.step is not None:
         chosen = steps_named(steps, arguments.step, found.record.id)
         attempts = store.attempts(found.record.id, chosen[0].step)
+        unseen = _unseen(found, chosen[0], store)
         if arguments.json:
-            print_json([_with_attempts(run, attempts) for run in chosen])
+            told = [_with_attempts(run, attempts, found.state) for run in chosen]
+            print_json([each | {"unseen": list(unseen)} for each in told])
         else:
-            print("\n\n".join(_step_page(run, attempts) for run in chosen))
+            print("\n\n".join(_step_page(run, attempts, found.state, unseen) for run in chosen))
     elif arguments.json:
         record = found.record
         facts = {"code": record.code, "environment": record.environment, "options": record.options}
-        print_json(run_facts(found) | {"seed": record.seed} | facts | {"steps": [step_facts(run) for run in steps]})
+        told = [step_facts(run, found.state) for run in steps]
+        print_json(run_facts(found) | {"seed": record.seed} | facts | {"steps": told})
     else:
         print(_run_page(found, steps, store))
     return 0
@@ -73,7 +78,15 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
     ]
     parts = [paint(record.id, "bold"), table([row for row in facts if row[1]], indent="  ")]
     if steps:
-        parts += ["", table([_row(run) for run in steps], ["step", "state", "took", "attempts", "about"], indent="  ")]
+        parts += [
+            "",
+            table(
+                [_row(run, found.state) for run in steps], ["step", "state", "took", "attempts", "about"], indent="  "
+            ),
+        ]
+    kept = fold(event for _, event in store.events(record.id)).kept
+    if kept:
+        parts.append(f"\n  kept from older code: {', '.join(kept)}")
     saved = sum(event.saved_seconds for _, event in store.events(record.id) if isinstance(event, StepCached))
     if saved >= 0.001:
         parts.append(f"\n  the cache saved {shown_seconds(saved)}")
@@ -87,10 +100,10 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
     return "\n".join(parts)
 
 
-def _row(run: StepRun) -> list[Any]:
+def _row(run: StepRun, state: RunState) -> list[Any]:
     return [
         name_of(run.step, run.index),
-        shown_state(run.state),
+        shown_state(state_shown(run.state, state)),
         shown_seconds(run.seconds) if run.state.has_output and run.origin is None else "",
         run.attempts or "",
         shortened("; ".join(_about(run)), 100),
@@ -103,7 +116,7 @@ def _about(run: StepRun) -> list[str]:
         step = name_of(run.origin[1], run.origin[2])
         about.append(f"from {run.origin[0]}" + (f" {step}" if step != name_of(run.step, run.index) else ""))
     if run.failure is not None:
-        about.append(f"{run.failure.name}: {run.failure.message}")
+        about.append(failure_shown(run.failure))
     if run.note:
         about.append(run.note)
     about += [f"{name} {value:g}" for name, value in run.metrics.items()]
@@ -157,14 +170,22 @@ def _options(options: dict[str, Any]) -> str:
 # -- a step ------------------------------------------------------------------------------------------------------------
 
 
-def _with_attempts(run: StepRun, attempts: list[Attempt]) -> dict[str, Any]:
-    own = [attempt_facts(each) for each in attempts if each.index == run.index]
-    return step_facts(run) | {"code": run.parts.get("code"), "attempts_made": own}
+def _with_attempts(run: StepRun, attempts: list[Attempt], state: RunState) -> dict[str, Any]:
+    own = [attempt_facts(each, state) for each in attempts if each.index == run.index]
+    return step_facts(run, state) | {"code": run.parts.get("code"), "attempts_made": own}
 
 
-def _step_page(run: StepRun, attempts: list[Attempt]) -> str:
+def _unseen(found: RunSummary, run: StepRun, store: Store) -> tuple[str, ...]:
+    """What the code of the step may depend on and its key cannot see."""
+    graph = Graph.from_json(store.manifest(found.record.manifest))
+    node = next((node for node in graph.nodes if node.name == run.step), None)
+    digest = run.parts.get("code")
+    return unseen_by(node, store.get_unseen(digest)) if node is not None and digest else ()
+
+
+def _step_page(run: StepRun, attempts: list[Attempt], state: RunState, unseen: tuple[str, ...]) -> str:
     facts: list[list[Any]] = [
-        ["state", shown_state(run.state)],
+        ["state", shown_state(state_shown(run.state, state))],
         ["took", shown_seconds(run.seconds) if run.seconds else None],
         ["from", " ".join(run.origin) if run.origin else None],
         ["note", run.note],
@@ -174,6 +195,8 @@ def _step_page(run: StepRun, attempts: list[Attempt]) -> str:
         ["code", run.parts.get("code", "")[:12]],
     ]
     parts = [paint(name_of(run.step, run.index), "bold"), table([row for row in facts if row[1]], indent="  ")]
+    if unseen:
+        parts += ["  cannot be seen", *(f"    {text}" for text in unseen)]
     if run.inputs:
         rows = [[name, ", ".join(digest[:12] for digest in digests)] for name, digests in run.inputs.items()]
         parts += ["  inputs", table(rows, indent="    ")]
@@ -189,7 +212,12 @@ def _step_page(run: StepRun, attempts: list[Attempt]) -> str:
     own = [each for each in attempts if each.index == run.index]
     if own:
         rows = [
-            [f"{each.number}", shown_state(each.state), shown_seconds(each.seconds), f"pid {each.pid} on {each.host}"]
+            [
+                f"{each.number}",
+                shown_state(state_shown(each.state, state)),
+                shown_seconds(each.seconds),
+                f"pid {each.pid} on {each.host}",
+            ]
             for each in own
         ]
         parts += ["  attempts", table(rows, indent="    ")]
@@ -207,6 +235,8 @@ def _size(meta: dict[str, Any], size_bytes: int) -> str:
 def _failure(run: StepRun, failure: Failure) -> str:
     place = place_of(failure)
     lines = [f"{paint(name_of(run.step, run.index), 'red')}: {failure.name}: {without_control(failure.message)}"]
+    if failure.kind is FailureClass.CANCELLED:
+        lines = [f"{paint(name_of(run.step, run.index), 'red')}: {failure_shown(failure)}"]
     lines += [f"  at {place}"] if place else []
     lines += [f"  hint: {failure.hint}"] if failure.hint else []
     shown = without_control(failure.traceback.rstrip()).replace(os.getcwd() + os.sep, "")

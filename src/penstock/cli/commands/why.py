@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ...core.errors import UsageError
+from ...core.errors import NotFoundError, UsageError
 from ...engine.comparison import instance
 from ...engine.explain import Explanation, why
+from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ..opening import project_for
 from ..records import attempt_facts
@@ -36,12 +37,24 @@ def execute(arguments: argparse.Namespace) -> int:
     run, wanted = names if len(names) == 2 else ("last", names[0])
     step, _, index = wanted.removesuffix("]").partition("[")
     project = project_for(arguments)
-    found = why(project.store, find_run(project, run), step, arguments.index or index)
+    summary = find_run(project, run)
+    try:
+        found = why(project.store, summary, step, arguments.index or index)
+    except NotFoundError as error:
+        if len(names) == 1 and _names_a_run(project, wanted):
+            raise UsageError(
+                f"penstock why: '{wanted}' is a run; which step of it?", hint=f"penstock why {wanted} STEP"
+            ) from error
+        raise
     if arguments.json:
         print_json(_facts(found))
     else:
         print(_page(found))
     return 0
+
+
+def _names_a_run(project: Project, name: str) -> bool:
+    return name == "last" or bool(project.store.match_runs(name))
 
 
 def _facts(found: Explanation) -> dict[str, Any]:
@@ -60,6 +73,7 @@ def _facts(found: Explanation) -> dict[str, Any]:
         "attempts": [attempt_facts(each) for each in found.attempts],
         "note": found.note,
         "waived": list(found.waived),
+        "unseen": list(found.unseen),
     }
 
 
@@ -67,7 +81,9 @@ def _page(found: Explanation) -> str:
     name = instance(found.step, found.index)
     lines = [f"{paint(name, 'bold')} of run {found.run}  {shown_state(found.state)}", "", found.headline]
     if found.compared_with is not None and found.changes:
-        lines.append(paint(f"compared with run {found.compared_with[0]}:", "dim"))
+        same = found.compared_with[0] == found.run
+        what = "the attempt before the run was resumed" if same else f"run {found.compared_with[0]}"
+        lines.append(paint(f"compared with {what}:", "dim"))
     for change in found.changes:
         lines.append(f"  - {change.text}")
         if change.because:
@@ -79,6 +95,8 @@ def _page(found: Explanation) -> str:
         lines += ["", "it looked at:"]
         rows = [[each.kind, shortened(each.name, 60), shortened(each.version, 24)] for each in found.observations]
         lines.append(table(rows, indent="  "))
+    if found.unseen:
+        lines += ["", "cannot be seen:", *(f"  {text}" for text in found.unseen)]
     if len(found.attempts) > 1 or any(each.failure for each in found.attempts):
         lines += ["", "attempts:"]
         for attempt in found.attempts:

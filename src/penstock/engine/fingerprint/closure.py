@@ -21,10 +21,12 @@ _BLIND = {
     "eval": "runs code that only exists while it runs",
     "exec": "runs code that only exists while it runs",
     "compile": "compiles code that only exists while it runs",
+    "open": "opens a file whose content is no input (see read and context().observe)",
     "globals": "reaches names of its module that are not written in the source",
     "__import__": "imports a module that is not named in the source",
     "importlib.import_module": "imports a module that is not named in the source",
 }
+_ENVIRONMENT = frozenset({"os.environ", "os.environ.get", "os.getenv"})
 _WHOLE = -1  # in place of a statement's number: the module itself
 
 # What a name stands for: the number of a statement, or the dotted name of something outside the project.
@@ -96,6 +98,9 @@ class Closure:
         block = file.facts.blocks[number]
         record: list[object] = [block.digest]
         for mention in block.mentions:
+            if mention.literal is not None:
+                self._environment(file, mention)
+                continue
             self._edges = []
             if mention.via is None:
                 self._mention(file, mention, frozenset(block.fills))
@@ -108,6 +113,19 @@ class Closure:
         if file.facts.problem is not None:
             self._see_not(file, 1, f"this file cannot be parsed ({file.facts.problem}); all of it counts")
         self._records.append(record)
+
+    def _environment(self, file: SourceFile, mention: Mention) -> None:
+        """A look at an environment variable; nothing of it is in the digest."""
+        chain = mention.chain
+        for each in (mention.via,) if mention.via is not None else file.facts.imports.get(chain[0], ()):
+            names = (each.module, *((each.attr,) if each.attr else ()), *chain[1:])
+            if not each.level and ".".join(names) in _ENVIRONMENT:
+                told = (
+                    f"environment variable {mention.literal}, which"
+                    if mention.literal
+                    else "an environment variable that"
+                )
+                self._see_not(file, mention.line, f"reads {told} is no part of the key unless named in env")
 
     def _mention(self, file: SourceFile, mention: Mention, own_fills: frozenset[str]) -> None:
         name = mention.chain[0]

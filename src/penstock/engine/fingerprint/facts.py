@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-VERSION = 2  # of the analysis: raised whenever the same bytes would give other facts
+VERSION = 3  # of the analysis: raised whenever the same bytes would give other facts
 
 
 class Import(msgspec.Struct, frozen=True, array_like=True):
@@ -20,13 +20,15 @@ class Mention(msgspec.Struct, frozen=True, array_like=True):
     """A use of a name from outside the statement: `helpers.clean` is ("helpers", "clean").
 
     `via` is set when the first name was imported inside a function; `dynamic` when it is read by getattr with a name
-    that is not written in the source.
+    that is not written in the source. `literal` is the text it is asked for, as in `os.environ["HOME"]`; "" where
+    that is not written in the source. Such a mention comes beside the plain one.
     """
 
     chain: tuple[str, ...]
     line: int
     via: Import | None = None
     dynamic: bool = False
+    literal: str | None = None
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):

@@ -164,7 +164,9 @@ class _Reader:
         self.walk(node)
         first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
         mentions = tuple(
-            dict.fromkeys(Mention(load.chain, load.line, load.via, load.dynamic) for load in scope.distinct_loads())
+            dict.fromkeys(
+                Mention(load.chain, load.line, load.via, load.dynamic, load.literal) for load in scope.distinct_loads()
+            )
         )
         names = [*scope.touched(), *scope.imports, f"{type(node).__name__.lower()} statement"]
         label = getattr(node, "name", None) or names[0]
@@ -229,6 +231,8 @@ class _Reader:
     def subscript(self, node: _ast.Subscript) -> None:
         if not isinstance(node.ctx, _ast.Load):
             self.scope.change(root_name(node))
+        else:
+            self.asked(chain_of(node.value), node.slice, node.lineno)
         self.plain(node, _ast.Subscript)
 
     def constant(self, node: _ast.Constant) -> None:
@@ -238,6 +242,12 @@ class _Reader:
         self.out.append(f"{type(value).__name__}:{text};")
         if self.in_annotation and isinstance(value, str):
             self.quoted(value, node.lineno)
+
+    def asked(self, chain: tuple[str, ...] | None, key: Any, line: int) -> None:
+        """`os.environ["X"]`, `environ.get("X")`, `getenv("X")`; what the name stands for is seen later."""
+        if chain is not None and not {"environ", "getenv"}.isdisjoint(chain):
+            text = getattr(key, "value", None)
+            self.scope.load(chain, line, literal=text if isinstance(text, str) else "")
 
     def quoted(self, text: str, line: int) -> None:
         """Names inside an annotation written as a string."""
@@ -258,6 +268,7 @@ class _Reader:
         chain = chain_of(func)
         if chain is not None and node.args:
             first = node.args[0]
+            self.asked(chain, first, node.lineno)
             if chain in (("setattr",), ("delattr",)):
                 self.scope.change(root_name(first))
             if chain == ("getattr",) and len(node.args) > 1 and not isinstance(node.args[1], _ast.Constant):

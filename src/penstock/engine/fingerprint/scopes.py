@@ -19,6 +19,7 @@ class Load(NamedTuple):
     via: Import | None = None
     dynamic: bool = False
     free: bool = False
+    literal: str | None = None
 
 
 class Scope:
@@ -47,11 +48,18 @@ class Scope:
         if name is not None:
             self.changed[name] = None
 
-    def load(self, chain: tuple[str, ...], line: int, via: Import | None = None, dynamic: bool = False) -> None:
+    def load(
+        self,
+        chain: tuple[str, ...],
+        line: int,
+        via: Import | None = None,
+        dynamic: bool = False,
+        literal: str | None = None,
+    ) -> None:
         # A class body reads its own names first and the module's otherwise, in the order of execution.
         if self.kind == "class" and via is None and chain[0] in self.bound and chain[0] not in self.globals:
             return
-        self.loads.append(Load(chain, line, via, dynamic))
+        self.loads.append(Load(chain, line, via, dynamic, literal=literal))
 
     def touched(self) -> Iterable[str]:
         return self.bound | self.changed
@@ -60,7 +68,7 @@ class Scope:
         """Loads once each, the first line standing for all."""
         seen: dict[tuple[object, ...], Load] = {}
         for load in self.loads:
-            seen.setdefault((load.chain, load.via, load.dynamic), load)
+            seen.setdefault((load.chain, load.via, load.dynamic, load.literal), load)
         return seen.values()
 
     def close_into(self, parent: Scope) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ArtifactError
+from ..paths import is_path
 
 _SHOWN = 20
 
@@ -25,7 +26,7 @@ class FileCodec:
     canonical = True
 
     def accepts(self, value: Any, annotation: Any) -> bool:
-        return _is_path(value) and (value.is_file() or not value.is_dir())
+        return is_path(value) and (value.is_file() or not value.is_dir())
 
     def encode(self, value: Path, to: Path) -> dict[str, Any]:
         if not value.is_file():
@@ -49,9 +50,14 @@ class FolderCodec:
     canonical = True
 
     def accepts(self, value: Any, annotation: Any) -> bool:
-        return _is_path(value) and value.is_dir()
+        return is_path(value) and value.is_dir()
 
     def encode(self, value: Path, to: Path) -> dict[str, Any]:
+        if to.resolve().is_relative_to(value.resolve()):
+            raise ArtifactError(
+                f"the folder {value} holds the artifact store itself and cannot be stored in it",
+                hint="return a folder of its own; return str(path) where only the name matters",
+            )
         to.mkdir()
         names: list[str] = []
         for folder, folders, files in os.walk(value):
@@ -75,8 +81,3 @@ class FolderCodec:
 
     def decode(self, source: Path, annotation: Any) -> Path:
         return source
-
-
-def _is_path(value: Any) -> bool:
-    kind = type(value)
-    return kind.__name__ in ("PosixPath", "WindowsPath") and kind.__module__.partition(".")[0] == "pathlib"

@@ -6,7 +6,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import CodecError
+from ...core import jsonvalue
+from ...core.errors import ArtifactError, CodecError
+from ..paths import has_content
+
+
+class _NamedPath(Exception):
+    """Internal: a path that a pickle would keep by name."""
 
 
 class PickleCodec:
@@ -19,13 +25,16 @@ class PickleCodec:
         return True
 
     def encode(self, value: Any, to: Path) -> dict[str, Any]:
-        import cloudpickle
-
         kind = type(value)
         shown = f"{kind.__module__}.{kind.__qualname__}"
         try:
             with open(to, "wb") as file:
-                cloudpickle.dump(value, file, protocol=5)
+                _pickler(value)(file, protocol=5).dump(value)
+        except _NamedPath as found:
+            raise ArtifactError(
+                f"the path {found} inside a {shown} would be kept by name only: what else is in there needs a pickle",
+                hint="return the Path as an output of its own; return str(path) where only the name matters",
+            ) from None
         except Exception as error:  # a value's own __reduce__ is foreign code and may raise anything
             raise CodecError(
                 f"a {shown} cannot be stored: {error}",
@@ -46,3 +55,22 @@ class PickleCodec:
                 hint="it needs the code and the library versions it was stored with; or run the step again "
                 "with --no-cache",
             ) from error
+
+
+def _pickler(value: Any) -> Any:
+    """cloudpickle's, which for a plain container refuses a Path to something that is there.
+
+    An object of a class of the user's own may hold such a Path: it says itself what it is.
+    """
+    import cloudpickle
+
+    if not jsonvalue.accepts(value):
+        return cloudpickle.Pickler
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
+        def reducer_override(self, part: Any) -> Any:
+            if has_content(part):
+                raise _NamedPath(part)
+            return super().reducer_override(part)
+
+    return Pickler

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core import jsonvalue
 from ...core.errors import CodecError
+from ..paths import no_content
 from .numpy import read_scalar, write_scalar
 
 _SHOWN = 200
@@ -59,12 +60,18 @@ class JsonCodec:
         return jsonvalue.accepts(value) or write_scalar(value) is not None
 
     def encode(self, value: Any, to: Path) -> dict[str, Any]:
-        text = jsonvalue.dumps(value, foreign=write_scalar)
+        text = jsonvalue.dumps(value, foreign=write_part)
         to.write_bytes(text.encode())
         return json_meta(value, text)
 
     def decode(self, source: Path, annotation: Any) -> Any:
         return jsonvalue.loads(source.read_bytes().decode(), annotation, restore=read_scalar)
+
+
+def write_part(value: Any) -> tuple[str, Any] | None:
+    """A numpy scalar; a Path to something that is there is refused, for JSON would keep its name only."""
+    no_content(value)
+    return write_scalar(value)
 
 
 def json_meta(value: Any, text: str) -> dict[str, Any]:

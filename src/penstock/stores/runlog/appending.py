@@ -137,6 +137,10 @@ class Append:
         self.epoch = event.epoch
         manifest = None if event.manifest is None else packed(event.manifest)
         self._change_run("resume_run", event.epoch, event.host, event.pid, manifest, self._lease_until())
+        if event.code is not None or event.environment is not None:
+            code = None if event.code is None else encoded(event.code)
+            environment = None if event.environment is None else encoded(event.environment)
+            self._change_run("renew_run_record", code, environment)
         every = {(stored.run.step, stored.run.index): stored for stored in self._find_all()} | self.steps
         for key, stored in every.items():
             reopened = reopened_step_run(stored.run)

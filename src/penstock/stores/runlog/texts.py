@@ -44,6 +44,9 @@ class LogTextPart:
             yield no, name, at, number, _text(body)
 
 
+_UNSEEN = "(unseen)"  # beside the packages, none of which can have this name
+
+
 class CodeTextPart(WaitingPart):
     """The CodeText of ports.runlog. What is put waits for the next append, and costs no transaction of its own.
 
@@ -52,11 +55,14 @@ class CodeTextPart(WaitingPart):
 
     _put: set[str]
 
-    def put_code(self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str]) -> None:
+    def put_code(
+        self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str], unseen: Sequence[str] = ()
+    ) -> None:
         if fingerprint in self._put:
             return
+        known = packages | {_UNSEEN: "\n".join(unseen)} if unseen else packages
         names = encoded([(part.name, part.digest) for part in parts])
-        self._waiting.append(("insert_fingerprint", [(packed(fingerprint), names, encoded(packages))]))
+        self._waiting.append(("insert_fingerprint", [(packed(fingerprint), names, encoded(known))]))
         if parts:
             self._waiting.append(("insert_code_part", [(packed(part.digest), _bytes(part.text)) for part in parts]))
         self._put.add(fingerprint)
@@ -68,7 +74,14 @@ class CodeTextPart(WaitingPart):
             return None
         names: list[tuple[str, str]] = msgspec.json.decode(row[0], type=list[tuple[str, str]])
         packages: dict[str, str] = msgspec.json.decode(row[1], type=dict[str, str])
+        packages.pop(_UNSEEN, None)
         return [CodePart(name, digest, self._code(digest)) for name, digest in names], packages
+
+    def get_unseen(self, fingerprint: str) -> tuple[str, ...]:
+        self.flush()
+        row = self.database.one("fingerprint", (packed(fingerprint),))
+        text = "" if row is None else msgspec.json.decode(row[1], type=dict[str, str]).get(_UNSEEN, "")
+        return tuple(text.split("\n")) if text else ()
 
     def put_key(self, key: str, parts: dict[str, str]) -> None:
         self._waiting.append(("insert_key_parts", [(packed(key), encoded(parts))]))

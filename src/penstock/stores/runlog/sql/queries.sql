@@ -79,6 +79,9 @@ UPDATE runs SET state = 'running', error = NULL, finished_at = NULL, cancel_requ
     manifest = COALESCE(?, manifest), lease_until = ?
 WHERE no = ?
 
+-- name: renew_run_record
+UPDATE run_records SET code = COALESCE(?, code), environment = COALESCE(?, environment) WHERE run_no = ?
+
 -- name: request_cancel
 UPDATE runs SET cancel_requested = 1 WHERE no = ?
 
@@ -169,7 +172,8 @@ INSERT INTO texts (run_no, step, "index", attempt, body) VALUES (?, ?, ?, ?, ?)
 SELECT t.no, t.step, t."index", t.attempt, t.body FROM texts t JOIN runs r ON r.no = t.run_no
 
 -- name: insert_fingerprint
-INSERT INTO fingerprints (digest, parts, packages) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO fingerprints (digest, parts, packages) VALUES (?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET packages = excluded.packages WHERE fingerprints.packages <> excluded.packages
 
 -- name: insert_code_part
 INSERT INTO code_parts (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING
