@@ -130,7 +130,7 @@ def main() -> None:
         say("the dirty batch, while requests go on: bad rows are set aside, a new champion takes over live")
         traffic = Traffic(server, rows[0])
         stack.callback(traffic.stop)
-        penstock("run", "pipeline.py", "--source", "data/dirty.csv", "--strengths", "1,10,100")
+        penstock("run", "pipeline.py", "--source", "data/dirty.csv", "--strengths", "1,10,100", "--name", "dirty")
         switched = threading.Event()
         for _ in range(100):
             if len(traffic.versions) > 1 or switched.wait(0.1):
@@ -150,7 +150,7 @@ def main() -> None:
     print("  penstock ls                        every run")
     print("  penstock show                      the last one, step by step")
     print("  penstock why last gate             why a step ran, or did not")
-    print("  penstock artifact show last validate.output.quarantine")
+    print("  penstock artifact show dirty validate.output.quarantine    the bad rows, and why")
     print("  penstock graph pipeline.py         what it is made of")
     print("  less pipeline.py                   the whole of it, in two minutes")
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from ..authoring.identity import MARKERS, load_file, project_root
-from ..authoring.pipeline import Pipeline
+from ..authoring.pipeline import Pipeline, Traced
 from ..authoring.step import Step
 from ..core.errors import ConfigError, DefinitionError, NotFoundError, PenstockError, UsageError, did_you_mean
 from ..core.location import Location, shown_path
@@ -84,6 +84,20 @@ def imported(path: str) -> dict[str, Any]:
         ) from error
     except Exception as error:
         raise _import_failure(path, error) from error
+
+
+def traced(pipeline: Pipeline[..., Any], parameters: dict[str, str] | None = None) -> Traced:
+    """The pipeline's graph. What its body raises is the user's mistake, told with the user's line."""
+    try:
+        return pipeline.trace(parameters)
+    except PenstockError:
+        raise
+    except Exception as error:
+        raise DefinitionError(
+            f"pipeline '{pipeline.name}' cannot be built: {type(error).__name__}: {error}",
+            where=_last_user_line(error.__traceback__),
+            hint="a pipeline's body only calls steps; it runs while the pipeline is built",
+        ) from error
 
 
 def pipeline_in(names: dict[str, Any], path: str, chosen: str | None = None) -> Pipeline[..., Any]:

@@ -13,7 +13,7 @@ from ...graph import Graph
 from ...graph.drawing import mermaid, svg, terminal
 from ...ports.records import StepRun
 from ...wiring.runner import find_run
-from ..opening import load_pipeline, project_for
+from ..opening import load_pipeline, project_for, traced
 from ..render import print_json, shown_seconds, speaks_unicode, symbol
 
 _SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "mermaid"}
@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
         graph = Graph.from_json(project.store.manifest(found.record.manifest))
         states, notes = _states(graph, project.store.step_runs(found.record.id))
     elif arguments.file is not None:
-        graph = load_pipeline(arguments.file).trace().graph
+        graph = traced(load_pipeline(arguments.file)).graph
     else:
         raise UsageError("penstock graph: which pipeline?", hint="penstock graph FILE.py, or --run last")
     if arguments.json:

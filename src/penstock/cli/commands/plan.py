@@ -12,7 +12,7 @@ from ...core.errors import UsageError, did_you_mean
 from ...engine.plan import PlanItem
 from ...wiring.planning import plan_run
 from ..app import Parser
-from ..opening import load_pipeline, settings_for
+from ..opening import load_pipeline, settings_for, traced
 from ..render import counted, paint, print_json, shown_seconds, speaks_unicode, table
 from .run import parameters_of
 
@@ -68,7 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = settings_for(arguments, pipeline.root)
     parameters = pipeline.parameters(parameters_of(pipeline, arguments))
     items = plan_run(
-        pipeline.trace(parameters),
+        traced(pipeline, parameters),
         parameters,
         settings=settings,
         cache=not arguments.no_cache,

@@ -15,7 +15,7 @@ from ...authoring.signature import shown_type
 from ...core.errors import ConfigError, ParameterError, UsageError, did_you_mean
 from ...wiring.runner import LocalRunner
 from ..app import Parser
-from ..opening import load_pipeline, settings_for
+from ..opening import load_pipeline, settings_for, traced
 from ..watching import watched
 
 COMMON = ("profile", "json")
@@ -102,7 +102,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     given = parameters_of(pipeline, arguments)
     parameters = pipeline.parameters(given)
-    traced = pipeline.trace(parameters)
+    built = traced(pipeline, parameters)
     options: dict[str, Any] = {
         "cache": not arguments.no_cache,
         "restart_from": tuple(arguments.restart_from),
@@ -114,7 +114,7 @@ def execute(arguments: argparse.Namespace) -> int:
         "trigger": "cli",
     }
     runner = LocalRunner(settings)
-    return watched(arguments, lambda how: runner.run(traced, parameters, check=False, **options, **how))
+    return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))
 
 
 def parameters_of(pipeline: Pipeline[..., Any], arguments: argparse.Namespace) -> dict[str, Any]:
