@@ -60,7 +60,7 @@ class LiveProgress(Tally):
                 self._area.say(finished(run, event, self.attempt_of(run), self._stream))
 
     def map_finished(self, name: str, runs: list[StepRun]) -> None:
-        self._area.say(mapped(name, runs, self._stream))
+        self._area.say(mapped(name, runs, self.saved_by(name), self._stream))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         line = self._running.get((step, index))

@@ -128,8 +128,8 @@ class NotebookProgress(Tally):
 
     def _about(self, run: StepRun) -> str:
         parts = []
-        if run.attempts > 1:
-            parts.append(f"attempt {run.attempts} of {max(run.attempts, self.attempts_of(run.step))}")
+        if (attempt := self.attempt_of(run)) > 1:
+            parts.append(f"attempt {attempt} of {max(attempt, self.attempts_of(run.step))}")
         found = self._progress.get((run.step, run.index))
         if run.state.value == "running" and found is not None:
             done, total, note = found
@@ -153,6 +153,7 @@ class NotebookProgress(Tally):
             list(self.view.steps.values()),
             seconds=monotonic() - self.began,
             saved_seconds=self.saved_seconds,
+            kept=self.view.kept,
         )
         return "<br>".join(escape(without_control(line)) for line in summary_lines(told, _Browser()))
 

@@ -46,6 +46,7 @@ class Tally:
         self._scopes: dict[str, tuple[str, ...]] = {}
         self._of_step: dict[str, dict[str, StepRun]] = {}  # mapped steps: index -> step run
         self._collapsed: set[str] = set()
+        self._saved: dict[str, float] = {}  # step -> seconds that the cache saved
         self._spent: dict[tuple[str, str], int] = {}  # attempts before this resume: a retry policy starts anew
 
     def begin(self, record: RunRecord, graph: Graph) -> None:
@@ -59,6 +60,7 @@ class Tally:
         self.view.apply(event)
         if isinstance(event, StepCached):
             self.saved_seconds += event.saved_seconds
+            self._saved[event.step] = self.saved_by(event.step) + event.saved_seconds
         if isinstance(event, StepEvent):
             run = self.view.step(event.step, event.index)
             if isinstance(event, AttemptStarted):
@@ -108,6 +110,10 @@ class Tally:
     def attempt_of(self, run: StepRun) -> int:
         """The number of the newest attempt, among those that the retry policy counts: since the run was resumed."""
         return run.attempts - self._spent.get((run.step, run.index), 0)
+
+    def saved_by(self, step: str) -> float:
+        """Seconds that the cache saved in all elements of a step."""
+        return self._saved.get(step, 0.0)
 
     def _is_complete(self, step: str) -> bool:
         expected = self._instances(self._scopes[step], "")
@@ -160,7 +166,7 @@ class PlainProgress(Tally):
             self.line(finished(run, event, self.attempt_of(run), self._stream))
 
     def map_finished(self, name: str, runs: list[StepRun]) -> None:
-        self.line(mapped(name, runs, self._stream))
+        self.line(mapped(name, runs, self.saved_by(name), self._stream))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         now = monotonic()
@@ -261,15 +267,21 @@ def finished(run: StepRun, event: Event, attempt: int, stream: TextIO) -> str:
     return " ".join(words)
 
 
-def mapped(name: str, runs: list[StepRun], stream: TextIO) -> str:
+def mapped(name: str, runs: list[StepRun], saved: float, stream: TextIO) -> str:
     """A mapped step that is done: its elements counted."""
     if not runs:
         return f"{symbol('skipped', stream)} {name}: nothing to map over"
     states = [run.state.value for run in runs]
     worst = max(states, key=lambda state: _ORDER.index(state) if state in _ORDER else len(_ORDER))
     counts = ", ".join(f"{states.count(each)} {each.replace('_', ' ')}" for each in _ORDER if each in states)
-    total = paint(shown_seconds(sum(run.seconds for run in runs)), "dim", stream)
-    return f"{symbol(worst, stream)} {name} x {len(runs)}: {counts} {total}"
+    if worst == "cached" and "succeeded" in states:
+        worst = "succeeded"
+    if set(states) == {"cached"}:
+        total = f", saved {shown_seconds(saved)}"
+    else:
+        total = f" {shown_seconds(sum(run.seconds for run in runs if run.state.value != 'cached'))}"
+        total += f", saved {shown_seconds(saved)}" if "cached" in states else ""
+    return f"{symbol(worst, stream)} {name} x {len(runs)}: {counts}{paint(total, 'dim', stream)}"
 
 
 def retried(run: StepRun, event: AttemptFailed, of: str, stream: TextIO) -> str:

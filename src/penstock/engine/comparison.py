@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
@@ -199,6 +200,20 @@ def unseen_by(node: Node, unseen: Sequence[str]) -> tuple[str, ...]:
     return tuple(text for text in unseen if not any(each in text for each in declared))
 
 
+def only_different(before: Sequence[str], after: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of two lists of digests, what differs: place by place, or what only one of them has where lengths differ.
+
+    >>> only_different(["a", "b", "c"], ["a", "x", "c"])
+    (['b'], ['x'])
+    >>> only_different(["a", "b"], ["a", "b", "c"])
+    ([], ['c'])
+    """
+    if len(before) == len(after):
+        pairs = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+        return [old for old, _ in pairs], [new for _, new in pairs]
+    return list((Counter(before) - Counter(after)).elements()), list((Counter(after) - Counter(before)).elements())
+
+
 def shortened(text: str, width: int = 60) -> str:
     """One line of at most `width` characters.
 
@@ -255,7 +270,8 @@ def _input_change(
         sources = list(outputs_in(after.graph.scope(argument.scope).over[argument.name]))
     made_by = ", ".join(dict.fromkeys(output.node for output in sources))
     reason = next((found for output in sources if (found := because(output)) is not None), None)
-    digests = _short(before.inputs[name]), _short(after.inputs[name])
+    olds, news = only_different(before.inputs[name], after.inputs[name])
+    digests = _short(olds), _short(news)
     text = f"input '{name}'" + (f" (from '{made_by}')" if made_by else "") + " changed"
     return Change("input", name, text, *digests, because=reason)
 

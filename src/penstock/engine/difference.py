@@ -14,7 +14,7 @@ from ..core.jsonvalue import loads
 from ..graph import Graph
 from ..ports.artifacts import ArtifactRef
 from ..ports.records import RunRecord, RunSummary, StepRun
-from .comparison import Change, History, Reader, code_changes, package_changes
+from .comparison import Change, History, Reader, code_changes, only_different, package_changes
 
 
 class Side(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,7 +46,7 @@ class DataVersion(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DataPair(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An argument of a step that was given other data."""
+    """An argument of a step that was given other data; of a list, the values that differ."""
 
     step: str
     argument: str
@@ -210,7 +210,7 @@ def _data(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], S
             olds, news = left.inputs.get(argument, []), right.inputs.get(argument, [])
             if olds == news or not any(digest in known for digest in (*olds, *news)):
                 continue  # the same, or no stored value but a parameter
-            found.append(_data_pair(left, argument, olds, news, known))
+            found.append(_data_pair(left, argument, *only_different(olds, news), known))
     return tuple(found)
 
 

@@ -23,12 +23,15 @@ from ..engine.services import Services
 from ..graph import Graph, Node
 from ..ports.events import RunResumed, RunStarted, RunView, fold
 from ..ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
+from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
 from .config import Settings, load_settings
 from .manifest import write_manifest
 from .project import Project
 from .runs import Run
 from .worker import MODULE
+
+_NAMED_AMONG = 500  # newest runs that are searched for a name
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -267,7 +270,10 @@ def meaning(graph: Graph) -> Graph:
 
 
 def find_run(project: Project, name: str) -> RunSummary:
-    """A run by its id, the beginning or end of it, or "last". Raises NotFoundError with near names."""
+    """A run by its id, the beginning or end of it, its name (the newest so named), or "last".
+
+    Raises NotFoundError with near names.
+    """
     store = project.store
     if name != "last" and (found := store.find_run(name)) is not None:
         return found
@@ -276,15 +282,25 @@ def find_run(project: Project, name: str) -> RunSummary:
         found = store.find_run(matches[0])
         assert found is not None
         return found
+    newest = store.list_runs(RunQuery(limit=_NAMED_AMONG))
+    if named := next((run for run in newest if run.record.name == name), None):
+        return named
     if matches:
         raise NotFoundError(
             f"'{name}' fits {len(matches)} runs: {', '.join(matches[:5])}", hint="give a longer part of the id"
         )
-    known = store.match_runs("")
-    raise NotFoundError(
-        f"there is no run '{name}' in {project.settings.runs_url}",
-        hint=did_you_mean(name, known) if known else "nothing has been run here yet: penstock run FILE",
-    )
+    raise NotFoundError(f"there is no run '{name}' in {project.settings.runs_url}", hint=_known_runs(name, newest))
+
+
+def _known_runs(name: str, newest: list[RunSummary]) -> str:
+    """Near ids and names, or else the newest ids first."""
+    if not newest:
+        return "nothing has been run here yet: penstock run FILE"
+    known = [run.record.id for run in newest]
+    near = did_you_mean(name, [*known, *dict.fromkeys(run.record.name for run in newest if run.record.name)])
+    if near.startswith("did you mean"):
+        return near
+    return "known: " + ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
 
 
 def _pipeline_of(project: Project, graph: Graph) -> Pipeline[..., Any]:

@@ -179,6 +179,22 @@ def test_diff_puts_metrics_and_data_side_by_side(ran: Shell) -> None:
     assert not found["same"]
 
 
+def test_diff_leaves_out_the_values_of_a_list_that_are_equal(shell: Shell) -> None:
+    (shell.root / "flow.py").write_text(
+        "from penstock import pipeline, step\n"
+        "@step(isolation='thread')\ndef each(number: int) -> int:\n    return number * 10\n"
+        "@step(isolation='thread')\ndef total(numbers: list[int]) -> int:\n    return sum(numbers)\n"
+        "@pipeline\ndef flow(numbers: list[int] = [1, 2, 3]) -> int:\n    return total(each.map(number=numbers))\n"
+    )
+    shell("run", "flow.py", "--quiet")
+    shell("run", "flow.py", "--numbers", "1,2,4", "--quiet")
+    ids = [each["run"] for each in shell.json("ls")]
+    (pair,) = [each for each in shell.json("diff", ids[1], ids[0])["data"] if each["step"] == "total"]
+    old, new = (shell.json("artifact", "show", run, "each[2]")[0]["digest"] for run in (ids[1], ids[0]))
+    assert (pair["before"]["digest"], pair["after"]["digest"]) == (old, new)
+    assert f"{old[:8]} (int)  →  {new[:8]} (int)" in shell("diff", ids[1], ids[0])
+
+
 def test_diff_of_a_run_with_itself_says_so(ran: Shell) -> None:
     assert "the same code, parameters, data" in ran("diff", "last", "last")
 
@@ -217,6 +233,125 @@ def test_artifact_refuses_what_is_not_there(ran: Shell) -> None:
     assert "map of 2 elements" in ran.fails("artifact", "get", "last", "note", code=4)
     assert "has no output" in ran.fails("artifact", "get", "last", "cheer", code=4)
     assert "cannot be written" in ran.fails("artifact", "get", "last", "total", "-o", "no/such/folder.json", code=2)
+
+
+ONES = """
+import pandas as pd
+from penstock import pipeline, step
+
+
+@step(isolation="thread")
+def left() -> int:
+    return 1
+
+
+@step(isolation="thread")
+def right() -> int:
+    return 1
+
+
+@step(isolation="thread")
+def same(number: int) -> int:
+    return 1
+
+
+@step(isolation="thread")
+def each(number: int, factor: int) -> int:
+    return 1
+
+
+@step(isolation="thread")
+def after(number: int) -> int:
+    return number
+
+
+@step(isolation="thread")
+def wide() -> pd.DataFrame:
+    return pd.DataFrame({f"column_{at}": [at] for at in range(30)})
+
+
+@step(isolation="thread")
+def refused() -> pd.DataFrame:
+    return pd.DataFrame({"age": [-1] * 12, "reasons": [f"age: -1 is below 0, seen in reading {n}" for n in range(12)]})
+
+
+@pipeline
+def flow(factors: list[int] = [3, 4]) -> None:
+    left()
+    same(right())
+    after.map(number=each.partial(number=left.named("third")()).map(factor=factors))
+    wide()
+    refused()
+"""
+
+
+def test_equal_values_of_independent_steps_are_not_each_others_inputs(shell: Shell) -> None:
+    (shell.root / "flow.py").write_text(ONES)
+    shell("run", "flow.py", "--quiet")
+
+    def lineage(step: str) -> tuple[dict[str, str], list[str]]:
+        facts = shell.json("artifact", "show", "last", step)[0]
+        return facts["from"], facts["used_by"]
+
+    assert lineage("left") == ({}, [])
+    assert lineage("right") == ({}, ["same"])
+    assert lineage("same") == ({"number": "right.output"}, [])
+    assert lineage("third") == ({}, ["each[0]", "each[1]"])
+    assert lineage("each[1]") == ({"number": "third.output"}, ["after[1]"])
+    assert lineage("after[0]") == ({"number": "each[0].output"}, [])
+
+
+def test_a_wide_table_is_previewed_as_far_as_the_terminal_goes(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shell.root / "flow.py").write_text(ONES)
+    shell("run", "flow.py", "--quiet")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = shell("artifact", "show", "last", "wide").splitlines()
+    header = next(line for line in lines if "column_0" in line)
+    assert "column_6" in header
+    assert len(header) <= 80
+    assert "more: column_7 (int64)" in lines[-1] or "more: column_8 (int64)" in lines[-1]
+    assert "column_29 (int64)" in lines[-1]
+
+
+def test_a_quarantine_tells_why_each_row_is_in_it(shell: Shell) -> None:
+    (shell.root / "flow.py").write_text(ONES)
+    shell("run", "flow.py", "--quiet")
+    text = shell("artifact", "show", "last", "refused")
+    assert "  row 9: age: -1 is below 0, seen in reading 9\n  and 2 rows more" in text
+
+
+def test_a_table_is_written_under_no_suffix_that_it_does_not_have(ran: Shell) -> None:
+    text = ran.fails("artifact", "get", "last", "table", "-o", "t.xlsx", code=2)
+    assert "'.xlsx'" in text
+    assert ".csv, .parquet, .json" in text
+    assert not (ran.root / "t.xlsx").exists()
+
+
+def test_a_run_is_found_by_its_name_the_newest_first(ran: Shell) -> None:
+    for count in ("6", "7"):
+        ran("run", "flow.py", "--name", "nightly", "--count", count, "--quiet")
+    ran("run", "flow.py", "--quiet")
+    ids = [each["run"] for each in ran.json("ls")]
+    assert ran.json("show", "nightly")["run"] == ids[1]
+    assert "did you mean 'nightly'" in ran.fails("show", "nightli", code=4)
+    assert f"known: {', '.join(ids)}" in ran.fails("show", "zzzz", code=4)
+
+
+def test_a_gate_is_named_once(shell: Shell) -> None:
+    (shell.root / "flow.py").write_text(
+        "from typing import NamedTuple\nfrom penstock import pipeline, step\n"
+        "class Verdict(NamedTuple):\n    passed: bool\n    reasons: list[str]\n"
+        "@step(isolation='thread')\ndef gate() -> Verdict:\n    return Verdict(False, ['too low'])\n"
+        "@pipeline\ndef flow() -> None:\n    gate()\n"
+    )
+    shell("run", "flow.py", "--quiet")
+    assert "\n  gate refused: too low" in shell("show")
+
+
+def test_a_map_that_is_partly_cached_succeeded_and_one_wholly_cached_says_what_was_saved(ran: Shell) -> None:
+    assert "✓ note x 3: 1 succeeded, 2 cached" in ran.fails("run", "flow.py", "--times", "1,2,3", code=0)
+    text = ran.fails("run", "flow.py", "--times", "1,2,3", code=0)
+    assert "≡ note x 3: 3 cached, saved " in text
 
 
 # -- graph ---------------------------------------------------------------------------------------------------------
@@ -326,9 +461,9 @@ def test_doctor_says_no_to_a_broken_configuration_and_an_unreachable_store(
 
 
 def test_serve_refuses_before_it_loads_anything(shell: Shell) -> None:
-    assert "does not say which version" in shell.fails("serve", "churn", code=5)
+    assert "does not say which version" in shell.fails("serve", "churn", code=2)
     assert "not a port" in shell.fails("serve", "churn@champion", "--port", "99999", code=2)
-    assert "no token is set" in shell.fails("serve", "churn@champion", "--host", "0.0.0.0", code=1)
+    assert "no token is set" in shell.fails("serve", "churn@champion", "--host", "0.0.0.0", code=5)
 
 
 @pytest.mark.parametrize("command", ["plan", "why", "diff", "artifact", "graph", "gc", "doctor", "serve"])

@@ -285,10 +285,21 @@ def test_with_json_the_error_is_an_object_on_stdout_too(
 
 def test_bad_input_harms_nothing_stored(tmp_path: Path) -> None:
     one_run(tmp_path)
-    before = (tmp_path / ".penstock" / "runs.db").read_bytes()
+    before = _stored(tmp_path / ".penstock")
+    assert before["runs.db"]
     for words in (["run", "hello.py", "--x", "two"], ["run", "hello.py", "--from", "no"], ["show", "nothing"]):
         assert main(words) != 0
-    assert (tmp_path / ".penstock" / "runs.db").read_bytes() == before
+    assert _stored(tmp_path / ".penstock") == before
+
+
+def _stored(home: Path) -> dict[str, object]:
+    """Every row and every artifact. Not the database's bytes: SQLite may fold its log into the file at any time."""
+    files = {str(path): path.read_bytes() for path in (home / "artifacts").rglob("*") if path.is_file()}
+    database = sqlite3.connect(home / "runs.db")
+    try:
+        return {**files, "runs.db": list(database.iterdump())}
+    finally:
+        database.close()
 
 
 def test_looking_makes_no_store(tmp_path: Path) -> None:

@@ -280,6 +280,24 @@ def test_a_difference_lists_code_parameters_data_and_metrics(bench: Any) -> None
     assert (metric.before, metric.after, round(metric.delta or 0, 6)) == (0.6, 0.8, 0.2)
 
 
+def test_of_a_list_that_changed_only_the_values_that_differ_are_told(bench: Any) -> None:
+    first = bench.run()
+    bench.parameters["depths"] = [4, 8]
+    second = bench.run()
+    project = bench.project()
+    try:
+        found = [run for each in (first, second) for run in project.store.step_runs(each.id)]
+    finally:
+        project.store.close()
+    old, new = [run.outputs["output"].digest for run in found if (run.step, run.index) == ("fit", "1")]
+    pair = next(each for each in compared(bench, first.id, second.id).data if each.step == "pick")
+    assert pair.before is not None
+    assert pair.after is not None
+    assert (pair.before.digest, pair.after.digest) == (old, new)
+    told = next(change for change in explained(bench, "pick").changes if change.name == "models")
+    assert (told.before, told.after) == (old[:8], new[:8])
+
+
 def test_a_difference_names_steps_that_only_one_run_has(bench: Any) -> None:
     first = bench.run()
     bench.edit("    last(shaky(best))", "    last.named('end')(shaky(best))")

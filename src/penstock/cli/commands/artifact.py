@@ -15,16 +15,22 @@ import msgspec
 from ...core.errors import ArtifactCorruptError, MissingExtraError, NotFoundError, UsageError, did_you_mean
 from ...core.units import shown_size
 from ...engine.comparison import instance
+from ...graph import Graph
 from ...ports.artifacts import ArtifactRef
 from ...ports.records import RunSummary, StepRun
 from ...stores.artifacts import ArtifactStore
 from ...wiring.runner import find_run
+from ..lineage import Lineage, shown
 from ..opening import project_for
 from ..records import artifact_facts, steps_named
-from ..render import paint, print_json, shortened, table, without_control
+from ..render import counted, paint, print_json, shortened, table, width, without_control
 
 _TABLES = ("DataFrame", "Series", "Table", "RecordBatch")
+_SUFFIXES = (".csv", ".parquet", ".json")  # what a table can be written as
 _LONG = 2000  # characters of a JSON value that are shown
+_CELL = 24  # columns of the terminal that a cell of a table takes at most
+_REASONS = "reasons"  # the column of a quarantine that says why a row is in it
+_REASONS_SHOWN = 10
 _QUIET = ("type", "rows", "columns", "preview", "class", "params", "why")
 
 
@@ -55,13 +61,14 @@ def execute(arguments: argparse.Namespace) -> int:
         ref = _only(run, output, summary.record.id)
         target = None if arguments.output in (None, "-") else Path(arguments.output)
         return _get(project.artifacts, ref, target, arguments.value)
+    lineage = Lineage(Graph.from_json(project.store.manifest(summary.record.manifest)), runs)
     outputs = {output: run.outputs[output]} if output is not None else run.outputs
     if arguments.json:
-        print_json([_facts(summary, run, name, ref, runs) for name, ref in outputs.items()])
+        print_json([_facts(summary, run, name, ref, lineage) for name, ref in outputs.items()])
     elif not outputs:
         print(f"step '{instance(run.step, run.index)}' {run.state.value.replace('_', ' ')}; it has no output")
     else:
-        pages = [_page(project.artifacts, summary, run, name, ref, runs) for name, ref in outputs.items()]
+        pages = [_page(project.artifacts, summary, run, name, ref, lineage) for name, ref in outputs.items()]
         print("\n\n".join(pages))
     return 0
 
@@ -111,7 +118,7 @@ def _only(run: StepRun, output: str | None, run_id: str) -> ArtifactRef:
 # -- show --------------------------------------------------------------------------------------------------------------
 
 
-def _facts(summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, runs: list[StepRun]) -> dict[str, Any]:
+def _facts(summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, lineage: Lineage) -> dict[str, Any]:
     made_by = run.origin or (summary.record.id, run.step, run.index)
     return {
         "step": run.step,
@@ -124,20 +131,20 @@ def _facts(summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, run
         "meta": ref.meta,
         "metrics": run.metrics,
         "made_by": dict(zip(("run", "step", "index"), made_by, strict=True)),
-        "from": _sources(run, runs),
-        "used_by": [instance(each.step, each.index) for each in _users(ref, runs)],
+        "from": _sources(run, lineage),
+        "used_by": [instance(each.step, each.index) for each in lineage.users(run, output)],
     }
 
 
 def _page(
-    artifacts: ArtifactStore, summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, runs: list[StepRun]
+    artifacts: ArtifactStore, summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, lineage: Lineage
 ) -> str:
     name = f"{instance(run.step, run.index)}.{output}"
     made_in, made_by, index = run.origin or (summary.record.id, run.step, run.index)
     kind = str(ref.meta.get("class") or ref.meta.get("type") or ref.codec)
     rows = f", {ref.meta['rows']} rows" if "rows" in ref.meta else ""
-    sources = [f"{argument} ← {source}" for argument, source in _sources(run, runs).items()]
-    users = ", ".join(instance(each.step, each.index) for each in _users(ref, runs))
+    sources = [f"{argument} ← {source}" for argument, source in _sources(run, lineage).items()]
+    users = ", ".join(instance(each.step, each.index) for each in lineage.users(run, output))
     stored = "in the run log" if ref.inline is not None else f"{len(ref.blobs)} blob{'s' if len(ref.blobs) > 1 else ''}"
     facts = [
         ["value", f"{kind}{rows}"],
@@ -159,24 +166,14 @@ def _page(
             "",
             table([[key, f"{value:.6g}"] for key, value in run.metrics.items()], ["metric", "value"], indent="  "),
         ]
-    content = _content(ref)
-    return "\n".join([*lines, "", content] if content else lines)
+    for content in (_content(ref), _reasons(artifacts, ref)):
+        lines += ["", content] if content else []
+    return "\n".join(lines)
 
 
-def _sources(run: StepRun, runs: list[StepRun]) -> dict[str, str]:
+def _sources(run: StepRun, lineage: Lineage) -> dict[str, str]:
     """For each argument, which outputs of this run it was given."""
-    made = {
-        ref.digest: f"{instance(each.step, each.index)}.{name}" for each in runs for name, ref in each.outputs.items()
-    }
-    return {
-        argument: ", ".join(dict.fromkeys(made[digest] for digest in digests if digest in made))
-        for argument, digests in run.inputs.items()
-        if any(digest in made for digest in digests)
-    }
-
-
-def _users(ref: ArtifactRef, runs: list[StepRun]) -> list[StepRun]:
-    return [run for run in runs if any(ref.digest in digests for digests in run.inputs.values())]
+    return {argument: ", ".join(map(shown, made)) for argument, made in lineage.sources(run).items()}
 
 
 def _content(ref: ArtifactRef) -> str:
@@ -186,14 +183,7 @@ def _content(ref: ArtifactRef) -> str:
         return text if len(text) <= _LONG else text[:_LONG] + "\n…"
     preview = meta.get("preview")
     if "columns" in meta:
-        names = [f"{name}" for name, *_ in meta["columns"]]
-        kinds = [paint(str(kind), "dim") for _, kind, *_ in meta["columns"]]
-        body = [[shortened(str(cell), 24) for cell in row] for row in preview or []]
-        if len(names) > 12:
-            return table(
-                [[name, kind] for name, kind in zip(names, kinds, strict=True)], ["column", "type"], indent="  "
-            )
-        return table([kinds, *body], names, indent="  ")
+        return _table_preview(meta["columns"], preview or [])
     rows = [[key, shortened(str(value), 100)] for key, value in meta.items() if key not in _QUIET]
     rows += [[str(key), shortened(str(value), 100)] for key, value in (meta.get("params") or {}).items()]
     if isinstance(preview, list):
@@ -203,11 +193,53 @@ def _content(ref: ArtifactRef) -> str:
     return table(rows, indent="  ")
 
 
+def _table_preview(columns: list[list[Any]], preview: list[list[Any]]) -> str:
+    """The first rows, of as many columns as the terminal is wide; the other columns by name."""
+    stacks = [
+        [shortened(str(name), 40), str(kind), *(shortened(str(row[at]), _CELL) for row in preview if at < len(row))]
+        for at, (name, kind, *_) in enumerate(columns)
+    ]
+    left, fitting = shutil.get_terminal_size((100, 24)).columns, 0
+    for stack in stacks:
+        left -= 2 + max(map(width, stack))
+        if left < 0 and fitting:
+            break
+        fitting += 1
+    names, kinds, *rows = zip(*stacks[:fitting], strict=True) if stacks else ((), ())
+    lines = [table([[paint(kind, "dim") for kind in kinds], *rows], names, indent="  ")]
+    if rest := [f"{name} ({kind})" for name, kind, *_ in columns[fitting:]]:
+        lines.append(f"  and {counted(len(rest), 'column')} more: {shortened(', '.join(rest), _LONG)}")
+    return "\n".join(lines)
+
+
+def _reasons(artifacts: ArtifactStore, ref: ArtifactRef) -> str:
+    """Why each row of a quarantine is in it: the first ten, read from the stored table."""
+    columns = [str(name) for name, *_ in ref.meta.get("columns", ())]
+    if ref.meta.get("type") != "DataFrame" or _REASONS not in columns:
+        return ""
+    if ref.meta.get("unsafe") or not artifacts.intact(ref):  # looking at a value never unpickles it
+        return ""
+    try:
+        value = artifacts.load(ref)
+    except MissingExtraError:
+        return f"  why each row is here: in the column {_REASONS}"
+    told = list(value[_REASONS][:_REASONS_SHOWN])
+    labels = list(value.index[:_REASONS_SHOWN]) if hasattr(value, "index") else range(len(told))
+    lines = [f"  row {label}: {without_control(str(why))}" for label, why in zip(labels, told, strict=True)]
+    more = int(ref.meta.get("rows", len(told))) - len(told)
+    return "\n".join([*lines, f"  and {counted(more, 'row')} more"] if more > 0 else lines)
+
+
 # -- get ---------------------------------------------------------------------------------------------------------------
 
 
 def _get(artifacts: ArtifactStore, ref: ArtifactRef, target: Path | None, name: str) -> int:
-    if ref.meta.get("type") in _TABLES and (target is None or target.suffix in (".csv", ".parquet", ".json")):
+    if ref.meta.get("type") in _TABLES:
+        if target is not None and target.suffix not in _SUFFIXES:
+            raise UsageError(
+                f"a table cannot be written to {target}: its suffix is '{target.suffix}'",
+                hint=f"name a file that ends in {', '.join(_SUFFIXES)}",
+            )
         _write_table(artifacts.load(ref), target)
     elif ref.inline is not None:
         _write_bytes(ref.inline.encode() + b"\n", target)

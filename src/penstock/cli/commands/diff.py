@@ -130,6 +130,8 @@ def _version(version: DataVersion | None) -> str:
     if version is None:
         return "none"
     rows = f", {version.rows} rows" if version.rows is not None else ""
+    if "," in version.digest:
+        return f"{version.kind}{rows}"
     return f"{version.digest[:8]} ({version.kind}{rows})" if version.kind else version.digest[:8]
 
 

@@ -21,7 +21,7 @@ from ..summary import name_of, place_of, verdicts
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
-a run is named by its id, the beginning or end of it, or `last`; an element of a map by STEP[INDEX]
+a run is named by its id, the beginning or end of it, its --name, or `last`; an element of a map by STEP[INDEX]
 
 examples:
   penstock show
@@ -95,7 +95,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
             parts += ["", _failure(run, run.failure)]
     for gate in verdicts(steps):
         word = "passed" if gate.passed else paint("refused", "yellow")
-        parts.append(f"\n  gate {gate.step} {word}: {'; '.join(gate.reasons)}")
+        parts.append(f"\n  {gate.step} {word}: {'; '.join(gate.reasons)}")
     parts += ["", f"  next: {paint(_next(found, steps), 'bold')}"]
     return "\n".join(parts)
 
