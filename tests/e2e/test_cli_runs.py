@@ -49,9 +49,9 @@ def before() -> int:
 @step
 def hold(x: int, stubborn: bool) -> int:
     print("holding")
-    open("holding", "w").close()
     while not os.path.exists("go"):
         try:
+            open("holding", "w").close()  # inside the try: who sees it may send a signal at once
             threading.Event().wait(60)
         except KeyboardInterrupt:
             if not stubborn:

@@ -177,7 +177,9 @@ def test_ctrl_c_stops_step_processes_too(lab: Lab) -> None:
 @pytest.mark.parametrize("how", ["worker", "processes", "supervised"])
 def test_kill_9_of_the_engine_takes_workers_and_their_children_along_and_resume_finishes(lab: Lab, how: str) -> None:
     options = {"worker": 'isolation="process"', "processes": "", "supervised": 'timeout="10m"'}[how]
-    body = "mark(subprocess.Popen(['sleep', '600'], start_new_session=True).pid); hold()"
+    # The resumed attempt starts none: what a step leaves when it ends by itself stays, and would outlive the test.
+    start = "mark(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+    body = f'(HERE / "go").exists() or {start}; hold()'
     lab.write(WAITING.format(options=options, kind="", body=body, branches="pass"))
     process = lab.start(f"lab.main.using(workers=2, one_process_per_step={how != 'worker'}).run()")
     arrived(lab)
@@ -366,6 +368,39 @@ def test_what_a_stopped_step_started_ends_with_it(lab: Lab, how: str) -> None:
     finish(process)
     assert state_of(lab) is RunState.CANCELLED
     wait_for(lambda: gone(children[-1]), "the step's child outlived it")
+
+
+@pytest.mark.parametrize("how", ["inline", "processes", "worker"])
+def test_sigterm_stops_a_run_cleanly_as_ctrl_c_does_and_resume_finishes(lab: Lab, how: str) -> None:
+    options = 'isolation="process"' if how == "worker" else ""
+    lab.write(WAITING.format(options=options, kind="", body="hold()", branches="pass"))
+    process = lab.start(f"lab.main.using(one_process_per_step={how == 'processes'}).run()")
+    arrived(lab)
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    assert process.returncode != -signal.SIGTERM
+    assert state_of(lab) is RunState.CANCELLED
+    let_go(lab)
+    assert lab.resume("last").output == 2
+    assert lab.ran().count("first") == 1
+
+
+def test_sigterm_still_ends_a_process_that_a_step_forked(lab: Lab) -> None:
+    body = "child = multiprocessing.get_context('fork').Process(target=threading.Event().wait); child.start()"
+    ends = "child.terminate(); child.join(); mark(str(child.exitcode))"
+    lab.write("import multiprocessing\n" + WAITING.format(options="", kind="", body=f"{body}; {ends}", branches="pass"))
+    finish(lab.start("lab.main.run()"))
+    assert lab.ran()[-2] == str(-signal.SIGTERM)
+    assert state_of(lab) is RunState.SUCCEEDED
+
+
+def test_a_program_with_its_own_sigterm_handler_keeps_it(lab: Lab) -> None:
+    body = "os.kill(os.getpid(), signal.SIGTERM)"
+    lab.write("import signal\n" + WAITING.format(options="", kind="", body=body, branches="pass"))
+    process = lab.start("import signal; signal.signal(signal.SIGTERM, lambda *_: lab.mark('own')); lab.main.run()")
+    finish(process)
+    assert "own" in lab.ran()
+    assert state_of(lab) is RunState.SUCCEEDED
 
 
 def test_what_a_step_leaves_running_stays_when_it_ends_by_itself(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Holding a run: a heartbeat, and the two ways of asking it to stop (Ctrl-C here, `penstock cancel` elsewhere)."""
+"""Holding a run: a heartbeat, and the ways of asking it to stop (Ctrl-C, SIGTERM, `penstock cancel`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Ownership:
         self._thread = threading.Thread(target=self._beat, daemon=True, name="penstock-heartbeat")
         self._on_main = threading.current_thread() is threading.main_thread()
         self._main = threading.get_ident()
+        self._pid = os.getpid()
         self._previous: Any = None
+        self._takes_sigterm = False
         self._postponed = False
         self.stopping = False
         self.fenced: FencedError | None = None  # the run belongs to somebody else by now
@@ -52,6 +54,10 @@ class Ownership:
         self._store.hold(self._run_id, self._epoch)
         if self._on_main:
             self._previous = signal.signal(signal.SIGINT, self._interrupted)
+            # a program with a SIGTERM of its own, such as a server, knows better
+            self._takes_sigterm = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            if self._takes_sigterm:
+                signal.signal(signal.SIGTERM, self._terminated)
         self._thread.start()
         return self
 
@@ -61,7 +67,17 @@ class Ownership:
         if self._on_main:
             # None: it had been set by something that is not Python, which cannot be put back from here
             signal.signal(signal.SIGINT, signal.default_int_handler if self._previous is None else self._previous)
+            if self._takes_sigterm:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._store.release(self._run_id)
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        """A container or systemd wants this process to end: stop as after Ctrl-C, so that resume goes on."""
+        if os.getpid() == self._pid:
+            self._interrupted(number, frame)
+            return
+        signal.signal(number, signal.SIG_DFL)  # a step forked this process, which owns no run
+        os.kill(os.getpid(), number)
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         if self._postponed:
