@@ -22,7 +22,7 @@ HEAVY = (
     "mlflow", "sklearn", "rich", "yaml", "cloudpickle", "httpx", "psycopg",
 )  # fmt: skip
 PLACES = [str(path) + "/" for path in (ROOT, Path.home()) if len(path.parts) > 2 or path == Path("/root")]
-MACHINE = re.compile("|".join([*map(re.escape, PLACES), r"/work/(?:main|shared)\b", r"https?://[^\s\"'`)>]+/simple\b"]))
+MACHINE = re.compile("|".join([*map(re.escape, PLACES), r"https?://[^\s\"'`)>]+/simple\b"]))
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 
 

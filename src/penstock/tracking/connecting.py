@@ -18,8 +18,8 @@ _CONNECT_SECONDS = 3.0
 def local_store_url(home: Path) -> str:
     """The SQLite file that a project has without asking for anything.
 
-    >>> local_store_url(Path("/work/project/.penstock"))
-    'sqlite:////work/project/.penstock/mlflow.db'
+    >>> local_store_url(Path("/srv/project/.penstock"))
+    'sqlite:////srv/project/.penstock/mlflow.db'
     """
     return f"sqlite:///{(home / 'mlflow.db').as_posix()}"
 
