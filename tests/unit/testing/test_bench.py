@@ -177,15 +177,9 @@ def test_a_pipeline_runs_on_memory_with_states_attempts_events_and_prints() -> N
     assert "t0k" not in repr(run.events[:-3])
 
 
-def test_a_run_takes_milliseconds_and_leaves_nothing_in_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_leaves_nothing_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench().run(lifecycle)
-    began = time.process_time()
-    for _ in range(5):
-        bench().run(lifecycle)
-    assert (time.process_time() - began) / 5 < 0.1
     assert list(tmp_path.iterdir()) == []
 
 
