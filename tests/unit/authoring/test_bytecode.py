@@ -85,6 +85,19 @@ def test_a_script_that_imported_old_code_already_is_refused(tmp_path: Path) -> N
     assert "Python loaded a compiled file that is older than helpers.py" in done.stderr
 
 
+def test_a_script_itself_is_never_under_suspicion(tmp_path: Path) -> None:
+    """Its workers leave a compiled file of it, which `python file.py` never reads."""
+    script = edited_within_the_second(tmp_path).with_name("flow.py")
+    script.write_text(PIPELINE.replace("from helpers import number", "def number() -> int:\n    return 3\n"))
+    compiled = Path(str(py_compile.compile(str(script), doraise=True)))
+    os.utime(compiled, ns=(0, script.stat().st_mtime_ns - 1))
+    assert stale_bytecode(str(script)) is not None
+    done = subprocess.run(
+        [sys.executable, "flow.py"], cwd=tmp_path, env=environment(), check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "3\n"
+
+
 @pytest.mark.parametrize("later_ns", [1, 10**9])
 def test_a_compiled_file_newer_than_its_source_is_used(tmp_path: Path, later_ns: int) -> None:
     source = tmp_path / "helpers.py"
