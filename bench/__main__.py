@@ -124,13 +124,13 @@ def chain_rows(python: Path, folder: Path) -> list[Row]:
             "hit one": [penstock, "run", "chain.py", "--length", "1"],
             "hit hundred": [penstock, "run", "chain.py", "--length", "101"],
             "floor one": [str(python), "floor.py", "1", mode.upper()],
-            "floor hundred": [str(python), "floor.py", "101", mode.upper()],
+            "floor many": [str(python), "floor.py", "2001", mode.upper()],
         }
         fresh(folder)
         taken = interleaved(ran, folder, environment() | {"PENSTOCK_DURABILITY": mode}, runs=RUNS)
         step = (taken["hundred"].cpu - taken["one"].cpu) * 10
         hit = (taken["hit hundred"].cpu - taken["hit one"].cpu) * 10
-        floor = (taken["floor hundred"].cpu - taken["floor one"].cpu) * 10
+        floor = (taken["floor many"].cpu - taken["floor one"].cpu) / 2  # so cheap that 100 of them drown in noise
         goal = 0.6
         rows.append(row(f"chain of 100 durable steps, synchronous={mode.upper()}", step, "{:.3f} ms CPU per step", goal,
                         beside=f" (floor {floor:.3f})"))  # fmt: skip
@@ -163,10 +163,10 @@ alone. Machine: {machine}; it is shared, so absolute figures move and ratios mov
 The floor is plain Python with one durable SQLite transaction and one JSON value per step (`bench/pipelines.py`).
 `synchronous=NORMAL`, the default, survives `kill -9`; `FULL` (`durability = "full"`) survives a power cut too.
 
-For comparison, the best peers measured on such a machine (their own environments, telemetry off; CPU seconds of one
-hello run, ms CPU per step of a chain of 100): luigi 0.19 and 0.7 (stores only output files), kedro 0.31 and 4.7 (no
-metadata), metaflow 0.86 and 316, dagster 2.5 and 32, zenml 8.3 and 116, prefect 3.1 and 5.6 beside a running server
-(13.3 without one), airflow 9.9 and 118. Peers do not all do the same durable work.
+For comparison, peers on such a machine, measured earlier and elsewhere, not by this script (their own environments,
+telemetry off; CPU seconds of one hello run, ms CPU per step of a chain of 100): luigi 0.19 and 0.7 (stores only output
+files), kedro 0.31 and 4.7 (no metadata), metaflow 0.86 and 316, dagster 2.5 and 32, zenml 8.3 and 116, prefect 3.1 and
+5.6 beside a running server (13.3 without one), airflow 9.9 and 118. Peers do not all do the same durable work.
 """
 
 
