@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .measuring import Figures, fresh, interleaved
 from .pipelines import CHAIN, FLOOR, HELLO
+from .report import Row, environment, row
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -34,16 +35,6 @@ def main() -> None:
     PAGE.write_text(page, encoding="utf-8")
     missed = [row for row in rows if row[3] == "missed"]
     sys.exit(f"{len(missed)} figures missed their mark" if missed else 0)
-
-
-Row = tuple[str, str, str, str]  # what, measured, to reach, verdict
-
-
-def environment() -> dict[str, str]:
-    """Bytecode is written, colour and configuration are off: one state for every run."""
-    dropped = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH")
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return {k: v for k, v in kept.items() if not k.startswith("PENSTOCK_")} | {"NO_COLOR": "1"}
 
 
 def install_core(place: Path) -> tuple[Path, float, int]:
@@ -136,11 +127,6 @@ def chain_rows(python: Path, folder: Path) -> list[Row]:
                         beside=f" (floor {floor:.3f})"))  # fmt: skip
         rows.append(row("the same, all hits", hit, "{:.3f} ms CPU per step", goal))
     return rows
-
-
-def row(what: str, value: float, form: str, goal: float, beside: str = "") -> Row:
-    unit = form.partition("}")[2]
-    return what, form.format(value) + beside, f"<= {goal:g}{unit}", "reached" if value <= goal else "missed"
 
 
 def render(rows: list[Row]) -> str:
