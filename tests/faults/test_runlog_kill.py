@@ -135,7 +135,7 @@ def test_a_crash_beside_any_statement_of_an_append_keeps_all_of_it_or_nothing(
         run_id = store.create(a_record(), b"{}", AT).id
         store.append(run_id, 1, [AttemptStarted(at=AT, step="a", attempt=1, key="k")])
         before = [event for _, event in store.events(run_id)]
-        store.put_key("k", {"x": "1"})
+        store.put_code("k", [], {"x": "1"})
         real = store.database.connection
         store.database.connection = dying = CrashingConnection(real, k, after=after)
         try:

@@ -81,12 +81,6 @@ class _Unwritten:
     def get_unseen(self, fingerprint: str) -> tuple[str, ...]:
         return self._store.get_unseen(fingerprint)
 
-    def key_parts(self, key: str) -> dict[str, str] | None:
-        return self._store.key_parts(key)
-
-    def put_key(self, key: str, parts: dict[str, str]) -> None:
-        return
-
 
 class _Planner:
     def __init__(self, graph: Graph, record: RunRecord, store: PlanStore, services: Services) -> None:

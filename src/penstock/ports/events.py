@@ -13,7 +13,7 @@ import msgspec
 
 from ..graph import Graph
 from .artifacts import ArtifactRef
-from .records import Failure, FailureClass, Observation, RunState, StepRun, StepState
+from .records import Attempt, Failure, FailureClass, Observation, RunState, StepRun, StepState
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -300,6 +300,45 @@ def fold(events: Iterable[Event]) -> RunView:
     for event in events:
         view.apply(event)
     return view
+
+
+def attempts_of(events: Iterable[Event]) -> list[Attempt]:
+    """Every attempt in the order of their starts. One that was running when something else became of its step run was
+    lost, or told to stop."""
+    open_ones: dict[tuple[str, str], Attempt] = {}
+    found: list[Attempt] = []
+
+    def end(key: tuple[str, str], at: int, state: str, **more: Any) -> None:
+        attempt = open_ones.pop(key, None)
+        if attempt is not None:
+            found.append(msgspec.structs.replace(attempt, finished_at=at, state=state, **more))
+
+    for event in events:
+        match event:
+            case AttemptStarted(step=step, index=index):
+                end((step, index), event.at, "interrupted")
+                open_ones[step, index] = Attempt(
+                    step, index, event.attempt, started_at=event.at, host=event.host, pid=event.pid
+                )
+            case AttemptFailed(step=step, index=index, failure=failure):
+                spent = {"seconds": event.seconds, "cpu_seconds": event.cpu_seconds}
+                end((step, index), event.at, _failed_state(failure).value, failure=failure, **spent)
+            case StepSucceeded(step=step, index=index):
+                spent = {"seconds": event.seconds, "cpu_seconds": event.cpu_seconds}
+                end((step, index), event.at, StepState.SUCCEEDED.value, **spent)
+            case StepCancelled(step=step, index=index):
+                end((step, index), event.at, StepState.CANCELLED.value)
+            case StepCached(step=step, index=index) | StepSkipped(step=step, index=index):
+                end((step, index), event.at, "interrupted")
+            case StepBlocked(step=step, index=index):
+                end((step, index), event.at, "interrupted")
+            case RunResumed():
+                for key in list(open_ones):
+                    end(key, event.at, "interrupted")
+            case _:
+                pass
+    found.extend(open_ones.values())
+    return sorted(found, key=lambda each: (each.started_at, each.step, each.index, each.number))
 
 
 def run_state(graph: Graph, view: RunView, *, owner_alive: bool) -> RunState:

@@ -6,7 +6,7 @@ the source text behind fingerprints. One store usually answers all four.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -49,8 +49,14 @@ class RunLog(Protocol):
         run that has it. Returns the record as stored."""
         ...
 
-    def append(self, run_id: str, epoch: int, events: Sequence[Event]) -> None:
+    def append(
+        self, run_id: str, epoch: int, events: Sequence[Event], claims: Mapping[str, int] | None = None
+    ) -> frozenset[str]:
         """Append all or none, durably, and update the tables in the same transaction.
+
+        `claims` maps cache keys to how many entries the caller saw of each: an AttemptStarted with such a key claims
+        its computation until the attempt is over. Where an attempt elsewhere holds the key and its run's owner is
+        alive, or there are more entries by now, the start is left out of the append; returned are the keys so refused.
 
         Raises FencedError: the run has a newer epoch; an attempt number is taken; or an attempt that is no longer the
         step's newest tries to finish. RunResumed must carry epoch + 1 of the stored one, and takes the run over.
@@ -111,7 +117,8 @@ class CacheIndex(Protocol):
         ...
 
     def lease(self, key: str, owner: str, seconds: float) -> bool:
-        """Take or renew the right to compute this key; False while another live owner has it."""
+        """Take or renew a right by name, such as the one to act on a receiver; False while another owner has it.
+        Computing a cache key needs none: a running attempt claims its key (`append`)."""
         ...
 
     def unlease(self, key: str, owner: str) -> None: ...
@@ -150,12 +157,6 @@ class CodeText(Protocol):
     def get_unseen(self, fingerprint: str) -> tuple[str, ...]:
         """What the fingerprint cannot see, in words, as it was put last."""
         ...
-
-    def key_parts(self, key: str) -> dict[str, str] | None:
-        """What a cache key was made of (name -> digest or text), as given to `put_key`."""
-        ...
-
-    def put_key(self, key: str, parts: dict[str, str]) -> None: ...
 
 
 class Retention(Protocol):

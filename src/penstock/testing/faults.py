@@ -57,7 +57,7 @@ class Fuse:
 
 
 _STORE_WRITES = frozenset(
-    {"create", "append", "write_text", "put_code", "put_key", "put_manifest", "forget", "lease", "unlease", "hold"}
+    {"create", "append", "write_text", "put_code", "put_manifest", "forget", "lease", "unlease", "hold"}
 )
 _DEATH_ITSELF = frozenset({"release", "close"})  # the operating system does these for a dead process
 

@@ -444,7 +444,7 @@ def test_doctor_probes_the_stores_and_leaves_no_trace(ran: Shell) -> None:
 
     before = blobs()
     found = findings(ran)
-    assert found["run log"]["text"].endswith("schema version 1, writable")
+    assert found["run log"]["text"].endswith("schema version 2, writable")
     assert found["artifacts"]["verdict"] == "ok"
     assert blobs() == before
 

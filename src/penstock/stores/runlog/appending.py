@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, assert_never
-
-import msgspec
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from ...core.errors import FencedError
-from ...ports.artifacts import ArtifactRef
 from ...ports.events import (
     AttemptFailed,
     AttemptStarted,
@@ -18,18 +15,15 @@ from ...ports.events import (
     RunFinished,
     RunResumed,
     RunStarted,
-    StepBlocked,
     StepCached,
-    StepCancelled,
     StepEvent,
-    StepSkipped,
     StepSucceeded,
     next_step_run,
     reopened_step_run,
 )
 from ...ports.records import StepRun, StepState
 from .database import Batch, Row, packed
-from .rows import STATE_AT, StoredStep, encoded
+from .rows import STATE_AT, StoredStep, encoded, event_body
 
 StepKey = tuple[str, str]
 
@@ -37,7 +31,8 @@ StepKey = tuple[str, str]
 class Append:
     """Collects the rows of one append, event by event, against the stored step runs.
 
-    `find` gives a stored step run or None, `find_all` all of a run's; both are asked inside the transaction.
+    `find` gives a stored step run or None, `find_all` all of a run's; both are asked inside the transaction. `claims`
+    are the keys that starts of this append claim for their run; `inline` holds digests that are known to lie in no blob.
     """
 
     def __init__(
@@ -49,80 +44,107 @@ class Append:
         find: Callable[[StepKey], StoredStep | None],
         find_all: Callable[[], list[StoredStep]],
         lease_until: Callable[[], int],
+        claims: Collection[str] | Mapping[str, int] = (),
+        inline: set[str] | None = None,
     ) -> None:
         self.run_id = run_id
         self.run_no = run_no
         self.epoch = epoch
+        self.before = (epoch, last_seq)
         self.seq = last_seq
         self.steps: dict[StepKey, StoredStep] = {}  # what changed
         self._find = find
         self._find_all = find_all
         self._lease_until = lease_until
+        self._claims = claims
+        self._inline = set() if inline is None else inline
         self._counts = [0] * len(STATE_AT)
         self._events: list[Row] = []
         self._run_changes: list[Batch] = []
-        self._new_attempts: list[Row] = []
-        self._ended_attempts: list[Row] = []
         self._artifacts: list[Row] = []
-        self._dropped_edges: list[Row] = []
-        self._edges: dict[tuple[str, str, str], list[Row]] = {}
+        self._made: list[Row] = []
+        self._taken: list[Row] = []
         self._cache_entries: list[Row] = []
 
     def add(self, event: Event, writer_epoch: int) -> None:
         """Take one event, or raise FencedError."""
-        self.seq += 1
-        self._events.append((self.run_no, self.seq, encoded(event)))
+        self.seq = seq = self.seq + 1
+        self._events.append((self.run_no, seq, event_body(event)))
+        kind = type(event)
+        if kind is RunResumed:
+            self._resume(event)  # type: ignore[arg-type]
+            return
+        if kind is RunCancelRequested:  # anybody may ask
+            self._change_run("request_cancel")
+            return
+        if writer_epoch != self.epoch:
+            raise FencedError(
+                f"run '{self.run_id}' has been taken over: its epoch is {self.epoch}, this process has {writer_epoch}",
+                hint=f"it goes on elsewhere; see: penstock show {self.run_id}",
+            )
         match event:
-            case StepSucceeded() | AttemptFailed():
-                self._check_epoch(writer_epoch)
-                self._finish_attempt(event)
-            case AttemptStarted():
-                self._check_epoch(writer_epoch)
-                self._start_attempt(event)
-            case StepCached() | StepSkipped() | StepBlocked() | StepCancelled():
-                self._check_epoch(writer_epoch)
-                stored = self._stored(event)
-                self._leave_attempt(stored.run, event.at, by_cancel=isinstance(event, StepCancelled))
-                self._step(event, stored)
-            case MapExpanded():
-                self._check_epoch(writer_epoch)
             case RunStarted():
-                self._check_epoch(writer_epoch)
                 self._change_run("start_run", event.at)
             case RunFinished():
-                self._check_epoch(writer_epoch)
                 self._change_run("finish_run", event.state.value, event.error, event.at)
-            case RunCancelRequested():  # anybody may ask
-                self._change_run("request_cancel")
-            case RunResumed():
-                self._resume(event)
+            case MapExpanded():
+                pass
             case _:
-                assert_never(event)
+                self._add_to_step(event)  # type: ignore[arg-type]
 
-    def batches(self) -> list[Batch]:
-        """Everything to write, in order."""
-        edges = [row for rows in self._edges.values() for row in rows]
-        steps = [stored.row(self.run_no) for stored in self.steps.values()]
+    def run_batches(self) -> list[Batch]:
+        """What the events change of the run itself, and the events."""
+        return [("insert_event", self._events), *self._run_changes]
+
+    def step_batches(self) -> list[Batch]:
+        """What they change of step runs, and what is found through these."""
         every: list[Batch] = [
-            ("insert_event", self._events),
-            ("insert_attempt", self._new_attempts),
-            ("end_attempt", self._ended_attempts),
-            ("upsert_step_run", steps),
-            ("delete_edges", self._dropped_edges),
-            ("insert_edge", edges),
+            ("upsert_step_run", [stored.row(self.run_no) for stored in self.steps.values()]),
             ("insert_artifact", self._artifacts),
-            ("upsert_cache_entry", self._cache_entries),
-            *self._run_changes,
-            ("update_run", [(self.seq, *self._counts, self.run_no)]),
+            ("insert_use", self._made),
+            ("insert_use_of_stored", self._taken),
+            ("insert_cache_entry", self._cache_entries),
         ]
         return [batch for batch in every if batch[1]]
 
-    def _check_epoch(self, writer: int) -> None:
-        if writer != self.epoch:
-            raise FencedError(
-                f"run '{self.run_id}' has been taken over: its epoch is {self.epoch}, this process has {writer}",
-                hint=f"it goes on elsewhere; see: penstock show {self.run_id}",
-            )
+    @property
+    def advance(self) -> Row:
+        """The values of `advance_run`: it changes nothing where the run is no longer as it was taken to be."""
+        return (self.seq, *self._counts, self.run_no, *self.before)
+
+    def _add_to_step(self, event: StepEvent) -> None:
+        key = (event.step, event.index)
+        stored = self.steps.get(key) or self._find(key)
+        before = stored.run if stored is not None else StepRun(event.step, event.index, StepState.PENDING)
+        claim: bytes | None = None
+        match event:
+            case AttemptStarted():
+                if event.attempt <= before.attempts:
+                    raise FencedError(
+                        f"attempt {event.attempt} of step '{_shown(event)}' in run '{self.run_id}' belongs to another "
+                        "process",
+                        hint="the newest attempt goes on; this one must stop",
+                    )
+                if event.key is not None and event.key in self._claims:
+                    claim = packed(event.key)
+                self._take(event.inputs)
+            case StepSucceeded() | AttemptFailed():
+                if event.attempt != before.attempts or before.state is not StepState.RUNNING:
+                    raise FencedError(
+                        f"attempt {event.attempt} of step '{_shown(event)}' in run '{self.run_id}' may not finish: the "
+                        f"step is {before.state.value} and its newest attempt is {before.attempts}",
+                        hint="what this attempt did is not recorded; the newest attempt counts",
+                    )
+                if isinstance(event, StepSucceeded):
+                    self._make(event)
+                    if event.key is not None:
+                        self._cache_entries.append((packed(event.key), self.run_no, self.seq))
+            case StepCached():
+                self._take(event.inputs)
+                self._make(event)
+            case _:
+                pass
+        self._keep(key, stored, next_step_run(before, event), claim)
 
     def _change_run(self, statement: str, *values: Any) -> None:
         self._run_changes.append((statement, [(*values, self.run_no)]))
@@ -145,118 +167,32 @@ class Append:
         for key, stored in every.items():
             reopened = reopened_step_run(stored.run)
             if reopened is not stored.run:
-                self._leave_attempt(stored.run, event.at)
-                self._keep(key, stored, reopened)
+                self._keep(key, stored, reopened, None)
 
-    def _start_attempt(self, event: AttemptStarted) -> None:
-        stored = self._stored(event)
-        before = stored.run
-        if event.attempt <= before.attempts:
-            raise FencedError(
-                f"attempt {event.attempt} of step '{_shown(event)}' in run '{self.run_id}' belongs to another process",
-                hint="the newest attempt goes on; this one must stop",
-            )
-        self._leave_attempt(before, event.at)
-        self._new_attempts.append(
-            (
-                self.run_no,
-                event.step,
-                event.index,
-                event.attempt,
-                event.at,
-                event.host,
-                event.pid,
-                event.engine_attempt,
-            )
-        )
-        self._step(event, stored)
-
-    def _finish_attempt(self, event: StepSucceeded | AttemptFailed) -> None:
-        stored = self._stored(event)
-        before = stored.run
-        if event.attempt != before.attempts or before.state is not StepState.RUNNING:
-            raise FencedError(
-                f"attempt {event.attempt} of step '{_shown(event)}' in run '{self.run_id}' may not finish: the step is "
-                f"{before.state.value} and its newest attempt is {before.attempts}",
-                hint="what this attempt did is not recorded; the newest attempt counts",
-            )
-        seconds, cpu_seconds, at = event.seconds, event.cpu_seconds, event.at
-        if isinstance(event, AttemptFailed):
-            final = msgspec.structs.replace(event, retry_at=None) if event.retry_at is not None else event
-            state = next_step_run(before, final).state.value
-            self._end_attempt(event.step, event.index, event.attempt, state, at, seconds, cpu_seconds, failed=True)
+    def _keep(self, key: StepKey, stored: StoredStep | None, run: StepRun, claim: bytes | None) -> None:
+        """Store what became of a step run, with its counters."""
+        if stored is not None:
+            self._counts[STATE_AT[stored.run.state]] -= 1
+            self.steps[key] = StoredStep(run, (*stored.seqs, self.seq), claim)
         else:
-            self._end_attempt(event.step, event.index, event.attempt, "succeeded", at, seconds, cpu_seconds)
-            if event.key is not None:
-                self._cache_entries.append((packed(event.key), self.run_no, event.step, event.index, at, self.seq))
-        self._step(event, stored)
-
-    def _leave_attempt(self, before: StepRun, at: int, *, by_cancel: bool = False) -> None:
-        """An attempt that was running is over without having said so: its process was lost or told to stop."""
-        if before.state is StepState.RUNNING:
-            state = "cancelled" if by_cancel else "interrupted"
-            self._end_attempt(before.step, before.index, before.attempts, state, at)
-
-    def _end_attempt(
-        self,
-        step: str,
-        index: str,
-        number: int,
-        state: str,
-        at: int,
-        seconds: float = 0.0,
-        cpu_seconds: float = 0.0,
-        *,
-        failed: bool = False,
-    ) -> None:
-        failure_seq = self.seq if failed else None
-        self._ended_attempts.append((state, at, seconds, cpu_seconds, failure_seq, self.run_no, step, index, number))
-
-    def _stored(self, event: StepEvent) -> StoredStep:
-        key = (event.step, event.index)
-        stored = self.steps.get(key) or self._find(key)
-        return stored or StoredStep(StepRun(event.step, event.index, StepState.PENDING), 0, {})
-
-    def _step(self, event: StepEvent, stored: StoredStep) -> None:
-        self._keep((event.step, event.index), stored, next_step_run(stored.run, event))
-
-    def _keep(self, key: StepKey, stored: StoredStep, run: StepRun) -> None:
-        """Store what became of a step run, with its counters and edges."""
-        before = stored.run
-        if stored.first_seq:
-            self._counts[STATE_AT[before.state]] -= 1
-        else:
-            stored.first_seq = self.seq
+            self.steps[key] = StoredStep(run, (self.seq,), claim)
         self._counts[STATE_AT[run.state]] += 1
-        self.steps[key] = stored.followed_by(run, self.seq)
-        if run.inputs is not before.inputs:
-            self._replace_edges(key, "in", before.inputs, _in_edges(self.run_no, key, run.inputs))
-        if run.outputs is not before.outputs:
-            self._replace_edges(key, "out", before.outputs, self._out_edges(key, run.outputs))
 
-    def _replace_edges(
-        self, key: StepKey, direction: str, before: Sequence[str] | dict[str, Any], rows: list[Row]
-    ) -> None:
-        if before:
-            self._dropped_edges.append((self.run_no, *key, direction))
-        if rows or before:
-            self._edges[(*key, direction)] = rows
-
-    def _out_edges(self, key: StepKey, outputs: dict[str, ArtifactRef]) -> list[Row]:
-        rows: list[Row] = []
-        for name, ref in outputs.items():
+    def _make(self, event: StepSucceeded | StepCached) -> None:
+        for ref in event.outputs.values():
+            if ref.inline is not None:
+                self._inline.add(ref.digest)
+                continue
             digest = packed(ref.digest)
             self._artifacts.append((digest, ref.codec, ref.size_bytes, encoded(ref)))
-            rows.append((self.run_no, *key, "out", name, 0, digest))
-        return rows
+            self._made.append((digest, self.run_no, self.seq))
 
-
-def _in_edges(run_no: int, key: StepKey, inputs: dict[str, list[str]]) -> list[Row]:
-    return [
-        (run_no, *key, "in", name, position, packed(digest))
-        for name, digests in inputs.items()
-        for position, digest in enumerate(digests)
-    ]
+    def _take(self, inputs: dict[str, list[str]]) -> None:
+        """Inputs that lie in blobs are found again by their digest; of the others nobody asks who used them."""
+        for digests in inputs.values():
+            for digest in digests:
+                if digest not in self._inline:
+                    self._taken.append((self.run_no, self.seq, packed(digest)))
 
 
 def _shown(event: StepEvent) -> str:

@@ -61,6 +61,10 @@ class Database(Protocol):
         """Inside a transaction: wait until no other process migrates."""
         ...
 
+    def lock_key(self, key: bytes) -> None:
+        """Inside a transaction: nobody else claims this cache key until it is over."""
+        ...
+
     def ready(self) -> None:
         """Settings of the connection, once the store is known to be ours."""
         ...

@@ -19,6 +19,7 @@ _DIALECT = {
     "{blob}": "BYTEA",
     "{without_rowid}": "",
     "{lock}": "FOR UPDATE",  # appends to one run wait for each other; other runs go on
+    "{body_as_bytes}": "convert_to(body, 'UTF8')",
     "?": "%s",
 }
 _MIGRATION_LOCK = 0x70656E73746F636B  # "penstock"
@@ -135,6 +136,9 @@ class PostgresDatabase:
 
     def lock_schema(self) -> None:
         self._read("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+
+    def lock_key(self, key: bytes) -> None:
+        self._read("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(key[:8], "big", signed=True),))
 
     def ready(self) -> None:
         """The server's own settings decide how durable a commit is."""

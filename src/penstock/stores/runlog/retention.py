@@ -25,7 +25,7 @@ class _Manifest(msgspec.Struct):
 
 
 _MANIFEST = msgspec.json.Decoder(_Manifest)
-_TABLES_OF_A_RUN = ("edges", "attempts", "steps", "events", "texts", "tags", "record")
+_TABLES_OF_A_RUN = ("steps", "events", "texts", "tags", "record")
 
 
 class RetentionPart(RunsPart):
@@ -47,7 +47,7 @@ class RetentionPart(RunsPart):
         with self.database.transaction():
             for run_id in run_ids:
                 self._delete_run(run_id)
-            for sweep in ("cache_entries", "artifacts", "manifests", "key_parts"):
+            for sweep in ("cache_entries", "uses", "artifacts", "manifests"):
                 self.database.run(f"sweep_{sweep}")
             self.database.run("sweep_cache_leases", (self.database.now_us(),))
         for run_id in run_ids:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from ...ports.events import EVENT_DECODER, Event
-from ...ports.records import Attempt, RunRecord, RunState, RunSummary, StepRun, StepState
+from ...ports.events import EVENT_DECODER, Event, RunResumed, StepEvent, next_step_run, reopened_step_run
+from ...ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
 from .database import Row, packed, unpacked
+from .packing import packed_text, unpacked_text
 
 ENCODER = msgspec.json.Encoder()
-_COLUMNS = {
-    "step", "index", "state", "attempts", "key", "started_at", "finished_at", "seconds", "retry_at", "note"
-}  # fmt: skip
-# Every other field of a step run is a large part: its row keeps the number of the event that holds it, under the same
-# name. A field that is added to StepRun and to an event is stored without a migration.
-LARGE = tuple(field for field in StepRun.__struct_fields__ if field not in _COLUMNS)
-STATES = tuple(state.value for state in StepState)  # the order of the counters in `update_run` and `select_runs`
+STATES = tuple(state.value for state in StepState)  # the order of the counters in `advance_run` and `select_runs`
 STATE_AT = {state: at for at, state in enumerate(StepState)}
 
 _event = EVENT_DECODER.decode
 _decode = msgspec.json.decode
-Sources = dict[str, int]
-_sources = msgspec.json.Decoder(Sources).decode
-_part = attrgetter(*LARGE)
 
 
 def encoded(value: Any) -> str:
@@ -47,8 +38,16 @@ def _mended(value: Any) -> Any:
     return value
 
 
-def decoded_event(body: str) -> Event:
-    return _event(body)
+def event_body(event: Event) -> bytes:
+    """An event as it lies in the store."""
+    try:
+        return packed_text(ENCODER.encode(event))
+    except UnicodeEncodeError:
+        return packed_text(encoded(event).encode())
+
+
+def decoded_event(body: bytes) -> Event:
+    return _event(unpacked_text(body))
 
 
 def record_row(run_no: int, record: RunRecord) -> Row:
@@ -115,81 +114,45 @@ class StoredRun:
 
 
 class StoredStep:
-    """A step run, and which events hold its large parts."""
+    """A step run, and the numbers of the events that made it what it is."""
 
-    __slots__ = ("first_seq", "run", "sources")
+    __slots__ = ("claim", "run", "seqs")
 
-    def __init__(self, run: StepRun, first_seq: int, sources: Sources) -> None:
+    def __init__(self, run: StepRun, seqs: tuple[int, ...] = (), claim: bytes | None = None) -> None:
         self.run = run
-        self.first_seq = first_seq
-        self.sources = sources
+        self.seqs = seqs
+        self.claim = claim
 
     @classmethod
     def from_row(cls, row: Row, event_at: Callable[[int], Event]) -> StoredStep:
-        sources = sources_of(row)
-        run = StepRun(
-            step=row[0],
-            index=row[1],
-            state=StepState(row[2]),
-            attempts=row[3],
-            key=None if row[4] is None else unpacked(row[4]),
-            started_at=row[5],
-            finished_at=row[6],
-            seconds=row[7],
-            retry_at=row[8],
-            note=row[9],
-            **{name: getattr(event_at(seq), name) for name, seq in sources.items()},
-        )
-        return cls(run, row[10], sources)
-
-    def followed_by(self, run: StepRun, seq: int) -> StoredStep:
-        """This step run after event `seq` made `run` of it."""
-        sources = dict(self.sources)
-        for name, value, before in zip(LARGE, _part(run), _part(self.run), strict=True):
-            if value is not before:
-                if value:
-                    sources[name] = seq
-                else:
-                    sources.pop(name, None)
-        return StoredStep(run, self.first_seq, sources)
+        run = StepRun(row[0], row[1], StepState.PENDING)
+        seqs = seqs_of(row)
+        for seq in seqs:
+            event = event_at(seq)
+            if isinstance(event, RunResumed):
+                run = reopened_step_run(run)
+            elif isinstance(event, StepEvent):
+                run = next_step_run(run, event)
+        return cls(run, seqs)
 
     def row(self, run_no: int) -> Row:
         """The values of `upsert_step_run`."""
-        run = self.run
+        run, seqs = self.run, self.seqs
         return (
             run_no,
             run.step,
             run.index,
             run.state.value,
             run.attempts,
-            None if run.key is None else packed(run.key),
             run.started_at,
             run.finished_at,
             run.seconds,
-            run.retry_at,
-            run.note,
-            self.first_seq,
-            encoded(self.sources),
+            self.claim,
+            seqs[0],
+            ",".join(map(str, seqs)),
         )
 
 
-def sources_of(row: Row) -> Sources:
-    """Which events hold the large parts of a row of `step_run`."""
-    return _sources(row[11])
-
-
-def attempt_from(row: Sequence[Any]) -> Attempt:
-    """A row of `attempts`."""
-    return Attempt(
-        step=row[0],
-        index=row[1],
-        number=row[2],
-        started_at=row[3],
-        finished_at=row[4],
-        state=row[5],
-        host=row[6],
-        pid=row[7],
-        seconds=row[8],
-        cpu_seconds=row[9],
-        failure=None if row[10] is None else getattr(_event(row[10]), "failure", None),
-    )
+def seqs_of(row: Row) -> tuple[int, ...]:
+    """Which events a row of `step_run` stands for."""
+    return tuple(map(int, row[3].split(",")))

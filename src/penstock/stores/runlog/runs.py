@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,27 +10,36 @@ import msgspec
 from ...core.canonical import digest_bytes
 from ...core.errors import FencedError, NotFoundError, did_you_mean
 from ...core.ids import run_id as make_run_id
-from ...ports.events import Event, RunFinished, RunResumed, RunStarted
+from ...ports.events import AttemptStarted, Event, RunFinished, RunResumed, RunStarted, attempts_of
 from ...ports.records import Attempt, RunRecord, RunState, RunSummary, StepRun
 from ...ports.runlog import RunQuery
 from .appending import Append, StepKey
-from .database import Batch, ConflictError, Database, packed
+from .database import Batch, Database, packed
 from .liveness import LEASE_US, LivenessPart
-from .rows import StoredRun, StoredStep, attempt_from, decoded_event, encoded, record_row, sources_of
+from .rows import StoredRun, StoredStep, decoded_event, encoded, event_body, record_row, seqs_of
 from .waiting import WaitingPart
 
 _PAGE = 200
 
 
-class _Known:
-    """Step runs of one run that this process may still need, good while the run's last event is `last_seq`: every
-    append moves it, so a step run that another process changed is never used."""
+_NOTHING_REFUSED: frozenset[str] = frozenset()
+_INLINE_KEPT = 100_000
 
-    __slots__ = ("last_seq", "steps")
+
+class _Known:
+    """What this process knows of one run, good while its head (epoch, last event) is as it was: every append moves
+    it, so nothing that another process changed is ever used."""
+
+    __slots__ = ("complete", "done", "epoch", "last_seq", "run_no", "steps")
 
     def __init__(self) -> None:
-        self.last_seq = -1
-        self.steps: dict[StepKey, StoredStep] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        self.run_no = self.epoch = self.last_seq = -1
+        self.steps: dict[StepKey, StoredStep] = {}  # those that this process may still need
+        self.done: set[StepKey] = set()  # stored too, but nothing more is to be expected of them
+        self.complete = False  # no other step run is stored
 
 
 class RunsPart(LivenessPart, WaitingPart):
@@ -38,6 +47,7 @@ class RunsPart(LivenessPart, WaitingPart):
 
     database: Database
     _known: dict[str, _Known]
+    _inline: set[str]  # digests of values that lie in no blob, as far as this process has seen
 
     def create(self, record: RunRecord, graph: bytes, at: int) -> RunRecord:
         database = self.database
@@ -56,11 +66,13 @@ class RunsPart(LivenessPart, WaitingPart):
             batches: list[Batch] = [
                 ("insert_run_record", [record_row(row[0], stored)]),
                 ("insert_manifest", [(packed(stored.manifest), graph)]),
-                ("insert_event", [(row[0], 1, encoded(RunStarted(at=at)))]),
+                ("insert_event", [(row[0], 1, event_body(RunStarted(at=at)))]),
             ]
             if stored.tags:
                 batches.append(("insert_run_tag", [(name, value, row[0]) for name, value in stored.tags.items()]))
             database.write(batches)
+        known = self._known[stored.id] = _Known()
+        known.run_no, known.epoch, known.last_seq, known.complete = row[0], stored.epoch, 1, True
         return stored
 
     def _insert_run(self, record: RunRecord, at: int, lease_until: int) -> bool:
@@ -77,54 +89,107 @@ class RunsPart(LivenessPart, WaitingPart):
         )
         return self.database.run("insert_run", values) == 1
 
-    def append(self, run_id: str, epoch: int, events: Sequence[Event]) -> None:
+    def append(
+        self, run_id: str, epoch: int, events: Sequence[Event], claims: Mapping[str, int] | None = None
+    ) -> frozenset[str]:
         if not events:
-            return
+            return _NOTHING_REFUSED
         with self.database.lock:
             known = self._known.get(run_id) or self._known.setdefault(run_id, _Known())
             waiting = list(self._waiting)
+            refused = _NOTHING_REFUSED
             with self.database.transaction():
-                change = self._change(run_id, epoch, events, known)
-                try:
-                    self.database.write([*waiting, *change.batches()])
-                except ConflictError as error:
-                    raise FencedError(
-                        f"an attempt in run '{run_id}' belongs to another process: {error.problem}"
-                    ) from error
-                known.last_seq = -1  # should the commit fail or be interrupted, what is known here proves nothing
+                if claims:
+                    refused = self._refused(run_id, events, claims)
+                    if refused:
+                        events = [e for e in events if not (type(e) is AttemptStarted and e.key in refused)]
+                change = self._advanced(run_id, epoch, events, known, claims or {})
+                self.database.write([*waiting, *change.run_batches(), *change.step_batches()])
+                last_seq, known.last_seq = change.seq, -1  # until the commit is through, it proves nothing
             self._written(waiting)
-            for key, stored in change.steps.items():
-                if stored.run.state.done:
-                    known.steps.pop(key, None)  # nothing more is to be expected of it
-                else:
-                    known.steps[key] = stored
-            known.last_seq = change.seq
-            if isinstance(events[-1], RunFinished):
+            self._remember(known, change, last_seq)
+            if events and type(events[-1]) is RunFinished:
                 self._known.pop(run_id, None)
+        return refused
 
-    def _change(self, run_id: str, epoch: int, events: Sequence[Event], known: _Known) -> Append:
-        """What the events do to the rows, against the run as it is in this transaction."""
-        database = self.database
-        head = database.one("lock_run", (run_id,))
+    def _advanced(
+        self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claims: Mapping[str, int]
+    ) -> Append:
+        """What the events do to the rows; the run's own row has moved on with it, so that nobody else can."""
+        if known.last_seq > 0:  # as a rule nobody else has appended: one statement says so and moves on
+            try:
+                change = self._change(run_id, epoch, events, known, claims)
+            except FencedError:
+                pass  # by what is known here, which may be old
+            else:
+                if self.database.run("advance_run", change.advance) == 1:
+                    return change
+        known.forget()
+        head = self.database.one("lock_run", (run_id,))
         if head is None:
             raise self._no_run(run_id)
-        run_no, stored_epoch, last_seq = head
-        if known.last_seq != last_seq:
-            known.steps.clear()
+        known.run_no, known.epoch, known.last_seq = head
+        change = self._change(run_id, epoch, events, known, claims)
+        self.database.run("advance_run", change.advance)
+        return change
+
+    def _change(
+        self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claims: Mapping[str, int]
+    ) -> Append:
+        database, run_no = self.database, known.run_no
+
+        def find(key: StepKey) -> StoredStep | None:
+            found = known.steps.get(key)
+            if found is not None or (known.complete and key not in known.done):
+                return found
+            return self._find_step(run_no, key)
+
+        if len(self._inline) > _INLINE_KEPT:
+            self._inline.clear()
         change = Append(
             run_id,
             run_no,
-            stored_epoch,
-            last_seq,
-            lambda key: known.steps.get(key) or self._find_step(run_no, key),
+            known.epoch,
+            known.last_seq,
+            find,
             lambda: self._all_steps(run_no),
             lambda: database.now_us() + LEASE_US,
+            claims,
+            self._inline,
         )
         for event in events:
             if type(event) is RunResumed:
                 epoch = event.epoch  # whoever takes the run over writes as its new owner from here on
             change.add(event, epoch)
         return change
+
+    def _remember(self, known: _Known, change: Append, last_seq: int) -> None:
+        for key, stored in change.steps.items():
+            if stored.run.state.done:
+                known.steps.pop(key, None)
+                if known.complete:
+                    known.done.add(key)
+            else:
+                known.steps[key] = stored
+        known.epoch, known.last_seq = change.epoch, last_seq
+
+    def _refused(self, run_id: str, events: Sequence[Event], claims: Mapping[str, int]) -> frozenset[str]:
+        """Keys that a living attempt elsewhere computes, or that have an entry more than the claimant saw."""
+        starts = {e.key: (e.step, e.index) for e in events if type(e) is AttemptStarted and e.key in claims}
+        refused = set()
+        for key in sorted(name for name in starts if name is not None):
+            digest = packed(key)
+            self.database.lock_key(digest)
+            for row in self.database.rows("claims", (digest, digest)):
+                entries, step, index, holder, state, host, lease_until = row[0], *row[2:]
+                if entries > claims[key]:
+                    refused.add(key)
+                elif holder == run_id:
+                    if (step, index) != starts[key]:  # else an earlier attempt of its own, which this one follows
+                        refused.add(key)
+                elif holder is not None and state == "running" and self._owner_alive(holder, host, lease_until):
+                    refused.add(key)
+        return frozenset(refused)
 
     def find_run(self, run_id: str) -> RunSummary | None:
         rows = self.database.rows_where("select_runs", "WHERE r.id = ?", (run_id,))
@@ -170,8 +235,8 @@ class RunsPart(LivenessPart, WaitingPart):
         return [] if row is None else [stored.run for stored in self._all_steps(row[0])]
 
     def attempts(self, run_id: str, step: str | None = None) -> list[Attempt]:
-        rows = self.database.rows("attempts", (run_id,))
-        return [attempt_from(row) for row in rows if step is None or row[0] == step]
+        found = attempts_of(event for _, event in self.events(run_id))
+        return [attempt for attempt in found if step is None or attempt.step == step]
 
     def manifest(self, digest: str) -> bytes:
         self.flush()
@@ -218,8 +283,10 @@ class RunsPart(LivenessPart, WaitingPart):
 
     def _all_steps(self, run_no: int) -> list[StoredStep]:
         rows = self.database.rows("step_runs", (run_no,))
-        needed = {seq for row in rows for seq in sources_of(row).values()}
-        bodies = self.database.rows("events_of", (run_no, min(needed, default=0)))
+        if not rows:
+            return []
+        needed = {seq for row in rows for seq in seqs_of(row)}
+        bodies = self.database.rows("events_of", (run_no, min(needed)))
         events = {seq: decoded_event(body) for seq, body in bodies if seq in needed}
         return [StoredStep.from_row(row, events.__getitem__) for row in rows]
 

@@ -12,9 +12,13 @@ from __future__ import annotations
 import os
 
 from ...core.errors import StoreTooNewError
+from ...ports.events import RunResumed
+from .appending import Append
 from .database import SQL_FOLDER, Database
+from .rows import decoded_event
 
-VERSION = 1  # the newest migration in sql/
+VERSION = 2  # the newest migration in sql/
+_REMAKES = frozenset({2})  # migrations after which the projections are made anew from the events
 
 
 def prepare(database: Database, at: int) -> None:
@@ -48,7 +52,22 @@ def migrate(database: Database, at: int) -> None:
         for version, text in _migrations():
             if found is None or version > found[0]:
                 database.script(text)
+                if version in _REMAKES and found is not None:
+                    remake_projections(database)
                 database.run("insert_schema", (version, _min_writer(text), at))
+
+
+def remake_projections(database: Database) -> None:
+    """Step runs and what hangs on them, from the events of every run: they hold nothing that is not in these."""
+    for run_no, run_id, epoch in database.rows("run_numbers"):
+        events = [decoded_event(body) for _, body in database.rows("events_of", (run_no, 0))]
+        first = epoch - sum(type(event) is RunResumed for event in events)
+        change = Append(run_id, run_no, first, 0, lambda key: None, lambda: [], lambda: 0)
+        for event in events:
+            change.add(event, event.epoch if isinstance(event, RunResumed) else change.epoch)
+        database.run("reset_counts", (run_no,))
+        database.run("advance_run", (*change.advance[:-2], epoch, 0))
+        database.write(change.step_batches())
 
 
 def _migrations() -> list[tuple[int, str]]:

@@ -22,6 +22,7 @@ _DIALECT = {
     "{blob}": "BLOB",
     "{without_rowid}": "WITHOUT ROWID",
     "{lock}": "",  # the transaction is the only writer already
+    "{body_as_bytes}": "CAST(body AS BLOB)",
 }
 _SYNCHRONOUS = {"normal": "PRAGMA synchronous=NORMAL", "full": "PRAGMA synchronous=FULL"}
 
@@ -139,6 +140,9 @@ class SqliteDatabase:
                 time.sleep(0.002)
 
     def lock_schema(self) -> None:
+        """BEGIN IMMEDIATE has done it."""
+
+    def lock_key(self, key: bytes) -> None:
         """BEGIN IMMEDIATE has done it."""
 
     def ready(self) -> None:

@@ -26,6 +26,7 @@ class SqlStore(RetentionPart, CachePart, LogTextPart, CodeTextPart):
         self._known = {}
         self._waiting = []
         self._put = set()
+        self._inline = set()
         self._closed = False
         try:
             prepare(database, clock.now_us())

@@ -1,4 +1,4 @@
-"""What steps printed, and the source text behind fingerprints and cache keys."""
+"""What steps printed, and the source text behind fingerprints."""
 
 from __future__ import annotations
 
@@ -82,14 +82,6 @@ class CodeTextPart(WaitingPart):
         row = self.database.one("fingerprint", (packed(fingerprint),))
         text = "" if row is None else msgspec.json.decode(row[1], type=dict[str, str]).get(_UNSEEN, "")
         return tuple(text.split("\n")) if text else ()
-
-    def put_key(self, key: str, parts: dict[str, str]) -> None:
-        self._waiting.append(("insert_key_parts", [(packed(key), encoded(parts))]))
-
-    def key_parts(self, key: str) -> dict[str, str] | None:
-        self.flush()
-        row = self.database.one("key_parts", (packed(key),))
-        return None if row is None else msgspec.json.decode(row[0], type=dict[str, str])
 
     def _code(self, digest: str) -> str:
         row = self.database.one("code_part", (packed(digest),))

@@ -62,12 +62,6 @@ SELECT e.seq, e.body FROM events e JOIN runs r ON r.no = e.run_no WHERE r.id = ?
 -- name: events_of
 SELECT seq, body FROM events WHERE run_no = ? AND seq >= ? ORDER BY seq
 
--- name: update_run
-UPDATE runs SET last_seq = ?, pending = pending + ?, running = running + ?, succeeded = succeeded + ?,
-    cached = cached + ?, failed = failed + ?, timed_out = timed_out + ?, cancelled = cancelled + ?,
-    upstream_failed = upstream_failed + ?, skipped = skipped + ?
-WHERE no = ?
-
 -- name: start_run
 UPDATE runs SET started_at = ? WHERE no = ?
 
@@ -85,51 +79,36 @@ UPDATE run_records SET code = COALESCE(?, code), environment = COALESCE(?, envir
 -- name: request_cancel
 UPDATE runs SET cancel_requested = 1 WHERE no = ?
 
+-- name: advance_run
+UPDATE runs SET last_seq = ?, pending = pending + ?, running = running + ?, succeeded = succeeded + ?,
+    cached = cached + ?, failed = failed + ?, timed_out = timed_out + ?, cancelled = cancelled + ?,
+    upstream_failed = upstream_failed + ?, skipped = skipped + ?
+WHERE no = ? AND epoch = ? AND last_seq = ?
+
 -- name: step_run
-SELECT step, "index", state, attempts, key, started_at, finished_at, seconds, retry_at, note, first_seq,
-       sources
-FROM step_runs WHERE run_no = ? AND step = ? AND "index" = ?
+SELECT step, "index", first_seq, seqs FROM step_runs WHERE run_no = ? AND step = ? AND "index" = ?
 
 -- name: step_runs
-SELECT step, "index", state, attempts, key, started_at, finished_at, seconds, retry_at, note, first_seq,
-       sources
-FROM step_runs WHERE run_no = ? ORDER BY first_seq
+SELECT step, "index", first_seq, seqs FROM step_runs WHERE run_no = ? ORDER BY first_seq
 
 -- name: upsert_step_run
-INSERT INTO step_runs (run_no, step, "index", state, attempts, key, started_at, finished_at, seconds, retry_at, note,
-    first_seq, sources)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO step_runs (run_no, step, "index", state, attempts, started_at, finished_at, seconds, claim, first_seq, seqs)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_no, step, "index") DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
-    key = excluded.key, started_at = excluded.started_at, finished_at = excluded.finished_at,
-    seconds = excluded.seconds, retry_at = excluded.retry_at, note = excluded.note, sources = excluded.sources
-
--- name: insert_attempt
-INSERT INTO attempts (run_no, step, "index", number, started_at, state, host, pid, engine_attempt)
-VALUES (?, ?, ?, ?, ?, 'running', ?, ?, ?)
-
--- name: end_attempt
-UPDATE attempts SET state = ?, finished_at = ?, seconds = ?, cpu_seconds = ?, failure_seq = ?
-WHERE run_no = ? AND step = ? AND "index" = ? AND number = ?
-
--- name: attempts
-SELECT a.step, a."index", a.number, a.started_at, a.finished_at, a.state, a.host, a.pid, a.seconds, a.cpu_seconds,
-       e.body
-FROM attempts a JOIN runs r ON r.no = a.run_no
-LEFT JOIN events e ON e.run_no = a.run_no AND e.seq = a.failure_seq
-WHERE r.id = ? ORDER BY a.started_at, a.step, a."index", a.number
+    started_at = excluded.started_at, finished_at = excluded.finished_at, seconds = excluded.seconds,
+    claim = excluded.claim, seqs = excluded.seqs
 
 -- name: insert_artifact
 INSERT INTO artifacts (digest, codec, size_bytes, ref) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
 
--- name: delete_edges
-DELETE FROM edges WHERE run_no = ? AND step = ? AND "index" = ? AND direction = ?
+-- name: insert_use
+INSERT INTO uses (digest, run_no, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
--- name: insert_edge
-INSERT INTO edges (run_no, step, "index", direction, name, position, digest) VALUES (?, ?, ?, ?, ?, ?, ?)
+-- name: insert_use_of_stored
+INSERT INTO uses (digest, run_no, seq) SELECT digest, ?, ? FROM artifacts WHERE digest = ? ON CONFLICT DO NOTHING
 
--- name: upsert_cache_entry
-INSERT INTO cache_entries (key, run_no, step, "index", at, seq) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (key, run_no, step, "index") DO UPDATE SET at = excluded.at, seq = excluded.seq
+-- name: insert_cache_entry
+INSERT INTO cache_entries (key, run_no, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
 -- liveness -----------------------------------------------------------------------------------------------------------
 
@@ -150,7 +129,12 @@ UPDATE runs SET lease_until = NULL WHERE id = ? AND epoch = ? AND lease_until IS
 -- name: cache_entries
 SELECT r.id, e.body FROM cache_entries c
 JOIN runs r ON r.no = c.run_no JOIN events e ON e.run_no = c.run_no AND e.seq = c.seq
-WHERE c.key = ? ORDER BY c.at DESC, c.run_no DESC, c.seq DESC
+WHERE c.key = ? ORDER BY c.run_no DESC, c.seq DESC
+
+-- name: claims
+SELECT n.entries, s.run_no, s.step, s."index", r.id, r.state, r.host, r.lease_until
+FROM (SELECT count(*) AS entries FROM cache_entries WHERE key = ?) n
+LEFT JOIN step_runs s ON s.claim = ? LEFT JOIN runs r ON r.no = s.run_no
 
 -- name: forget_cache_entry
 DELETE FROM cache_entries WHERE key = ? AND run_no IN (SELECT no FROM runs WHERE id = ?)
@@ -184,12 +168,6 @@ SELECT parts, packages FROM fingerprints WHERE digest = ?
 -- name: code_part
 SELECT body FROM code_parts WHERE digest = ?
 
--- name: insert_key_parts
-INSERT INTO key_parts (key, parts) VALUES (?, ?) ON CONFLICT DO NOTHING
-
--- name: key_parts
-SELECT parts FROM key_parts WHERE key = ?
-
 -- retention ----------------------------------------------------------------------------------------------------------
 
 -- name: all_artifacts
@@ -197,12 +175,6 @@ SELECT digest, ref FROM artifacts
 
 -- name: all_manifests
 SELECT digest, body FROM manifests
-
--- name: delete_run_edges
-DELETE FROM edges WHERE run_no = ?
-
--- name: delete_run_attempts
-DELETE FROM attempts WHERE run_no = ?
 
 -- name: delete_run_steps
 DELETE FROM step_runs WHERE run_no = ?
@@ -225,14 +197,22 @@ DELETE FROM runs WHERE no = ?
 -- name: sweep_cache_entries
 DELETE FROM cache_entries WHERE run_no NOT IN (SELECT no FROM runs)
 
+-- name: sweep_uses
+DELETE FROM uses WHERE run_no NOT IN (SELECT no FROM runs)
+
 -- name: sweep_artifacts
-DELETE FROM artifacts WHERE NOT EXISTS (SELECT 1 FROM edges e WHERE e.digest = artifacts.digest)
+DELETE FROM artifacts WHERE NOT EXISTS (SELECT 1 FROM uses u WHERE u.digest = artifacts.digest)
 
 -- name: sweep_manifests
 DELETE FROM manifests WHERE digest NOT IN (SELECT manifest FROM runs)
 
--- name: sweep_key_parts
-DELETE FROM key_parts WHERE key NOT IN (SELECT key FROM step_runs WHERE key IS NOT NULL)
-
 -- name: sweep_cache_leases
 DELETE FROM cache_leases WHERE until <= ?
+
+-- name: run_numbers
+SELECT no, id, epoch FROM runs ORDER BY no
+
+-- name: reset_counts
+UPDATE runs SET last_seq = 0, pending = 0, running = 0, succeeded = 0, cached = 0, failed = 0, timed_out = 0,
+    cancelled = 0, upstream_failed = 0, skipped = 0
+WHERE no = ?

@@ -1,0 +1,207 @@
+"""A cache key is claimed by the attempt that computes it, in the transaction that starts the attempt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.canonical import digest_bytes
+from penstock.core.clock import SystemClock
+from penstock.ports.artifacts import ArtifactRef, Blob
+from penstock.ports.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    StepSucceeded,
+    fold,
+)
+from penstock.ports.records import Failure, FailureClass, RunRecord, RunState
+from penstock.stores.runlog import SqlStore
+from penstock.stores.runlog.database import SQL_FOLDER, packed
+from penstock.stores.runlog.packing import packed_text, unpacked_text
+from penstock.stores.runlog.sqlite import SqliteDatabase
+
+AT = 1_795_414_725_000_000
+KEY = digest_bytes(b"key")
+
+
+def a_record(run_id: str) -> RunRecord:
+    return RunRecord(
+        id=run_id, pipeline="p", project="shop", manifest=digest_bytes(b"{}"), parameters={}, created_at=AT,
+        host=os.uname().nodename, pid=os.getpid(),
+    )  # fmt: skip
+
+
+def a_run(store: SqlStore, run_id: str) -> str:
+    store.create(a_record(run_id), b"{}", AT)
+    store.hold(run_id, 1)
+    return run_id
+
+
+def start(step: str = "fit", attempt: int = 1, key: str = KEY) -> AttemptStarted:
+    return AttemptStarted(at=AT, step=step, attempt=attempt, key=key)
+
+
+def end(step: str = "fit", attempt: int = 1, key: str | None = KEY) -> StepSucceeded:
+    return StepSucceeded(at=AT, step=step, attempt=attempt, outputs={"output": ArtifactRef("d", "json")}, key=key)
+
+
+def lost(step: str = "fit", attempt: int = 1) -> AttemptFailed:
+    return AttemptFailed(at=AT, step=step, attempt=attempt, failure=Failure(FailureClass.ERROR, "no"))
+
+
+def test_a_key_that_a_living_run_computes_is_refused_and_nothing_of_the_start_is_kept(store: SqlStore) -> None:
+    one, two = a_run(store, "one"), a_run(store, "two")
+    assert store.append(one, 1, [start()], {KEY: 0}) == frozenset()
+    assert store.append(two, 1, [start(), start("other", key="free")], {KEY: 0, "free": 0}) == {KEY}
+    assert [run.step for run in store.step_runs(two)] == ["other"]
+    assert [seq for seq, _ in store.events(two)] == [1, 2]
+
+
+@pytest.mark.parametrize("over", [end(key=None), lost()], ids=["succeeded", "failed"])
+def test_a_key_is_free_again_once_its_attempt_is_over(store: SqlStore, over: Event) -> None:
+    one, two = a_run(store, "one"), a_run(store, "two")
+    store.append(one, 1, [start()], {KEY: 0})
+    store.append(one, 1, [over])
+    assert store.append(two, 1, [start()], {KEY: 0}) == frozenset()
+
+
+def test_who_saw_fewer_entries_than_there_are_is_refused_and_looks_again(store: SqlStore) -> None:
+    one, two = a_run(store, "one"), a_run(store, "two")
+    store.append(one, 1, [start()], {KEY: 0})
+    store.append(one, 1, [end()])
+    assert store.append(two, 1, [start()], {KEY: 0}) == {KEY}
+    assert store.append(two, 1, [start()], {KEY: len(store.entries(KEY))}) == frozenset()
+
+
+def test_a_run_whose_owner_is_gone_holds_no_key(store: SqlStore) -> None:
+    one, two = a_run(store, "one"), a_run(store, "two")
+    store.append(one, 1, [start()], {KEY: 0})
+    store.release(one)
+    assert store.append(two, 1, [start()], {KEY: 0}) == frozenset()
+
+
+def test_a_start_without_a_claim_neither_waits_nor_makes_others_wait(store: SqlStore) -> None:
+    one, two, three = (a_run(store, name) for name in ("one", "two", "three"))
+    store.append(one, 1, [start()])
+    assert store.append(two, 1, [start()], {KEY: 0}) == frozenset()
+    assert store.append(three, 1, [start()]) == frozenset()
+
+
+def test_the_next_attempt_of_the_same_step_may_claim_its_own_key(store: SqlStore) -> None:
+    one = a_run(store, "one")
+    store.append(one, 1, [start()], {KEY: 0})
+    assert store.append(one, 1, [start(attempt=2)], {KEY: 0}) == frozenset()
+    assert store.append(one, 1, [start("twin")], {KEY: 0}) == {KEY}
+
+
+def test_a_resumed_run_has_let_go_of_what_it_claimed(store: SqlStore) -> None:
+    one, two = a_run(store, "one"), a_run(store, "two")
+    store.append(one, 1, [start()], {KEY: 0})
+    store.append(one, 1, [RunResumed(at=AT, epoch=2)])
+    assert store.append(two, 1, [start()], {KEY: 0}) == frozenset()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from penstock.stores.runlog import open_store
+sys.path.insert(0, sys.argv[3])
+from test_runlog_claims import KEY, a_run, start
+store = open_store(sys.argv[1], home=Path(sys.argv[2]))
+store.append(a_run(store, "holder"), 1, [start()], {KEY: 0})
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_holder_that_is_killed_lets_go_at_once(shared_place) -> None:
+    store = shared_place.open()
+    arguments = [sys.executable, "-c", HOLDER, shared_place.url, str(shared_place.home), str(Path(__file__).parent)]
+    holder = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    mine = a_run(store, "mine")
+    assert store.append(mine, 1, [start()], {KEY: 0}) == {KEY}
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    assert store.append(mine, 1, [start()], {KEY: 0}) == frozenset()
+
+
+# how events lie ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.binary(min_size=32, max_size=32), st.dictionaries(st.text(), st.text()))
+def test_what_is_packed_comes_back_byte_for_byte(text: str, digest: bytes, more: dict[str, str]) -> None:
+    value = {"type": "attempt_started", "at": 1, "step": text, "key": digest.hex(), "parts": {"code": digest.hex()}}
+    for written in (value, more, [text, digest.hex(), "," + '"seconds":']):
+        content = msgspec.json.encode(written)
+        assert unpacked_text(packed_text(content)) == content
+
+
+def test_json_of_the_first_stores_is_read_as_it_is() -> None:
+    content = msgspec.json.encode({"type": "run_started", "at": 5})
+    assert unpacked_text(content) == content
+
+
+def test_a_store_of_the_first_version_is_brought_up_with_all_that_its_events_say(tmp_path: Path) -> None:
+    """The first version's tables, filled as it filled them; its projections are not read, so they stay empty here."""
+    path = tmp_path / "runs.db"
+    clock = SystemClock()
+    database = SqliteDatabase(str(path), clock=clock)
+    database.prepare_fresh()
+    with open(os.path.join(SQL_FOLDER, "0001_first.sql"), encoding="utf-8") as file, database.transaction():
+        database.script(file.read())
+        database.run("insert_schema", (1, 1, AT))
+    model = ArtifactRef("e" * 64, "npy", 5, blobs=(Blob("", "e" * 64, 5),))
+    events = [
+        RunStarted(at=AT),
+        AttemptStarted(at=AT, step="fit", attempt=1, key=KEY, inputs={"x": ["e" * 64]}),
+        lost(),
+        RunResumed(at=AT, epoch=2),
+        AttemptStarted(at=AT, step="fit", attempt=2, key=KEY),
+        StepSucceeded(at=AT, step="fit", attempt=2, outputs={"output": model}, key=KEY, seconds=2.5),
+        RunFinished(at=AT, state=RunState.SUCCEEDED),
+    ]
+    plain = database.connection
+    plain.execute(
+        "INSERT INTO runs (id, pipeline, manifest, host, pid, epoch, state, started_at, last_seq, failed) "
+        "VALUES ('one', 'p', ?, 'h', 1, 2, 'succeeded', ?, ?, 1)",
+        (packed(digest_bytes(b"{}")), AT, len(events)),
+    )
+    plain.execute(
+        "INSERT INTO run_records VALUES (1, 'shop', NULL, '{}', '', NULL, 'manual', NULL, ?, '{}', '{}', '{}', 0, '{}')",
+        (AT,),
+    )
+    rows = [(1, seq, msgspec.json.encode(event).decode()) for seq, event in enumerate(events, start=1)]
+    plain.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+    database.close()
+
+    from penstock.stores.runlog import open_store
+
+    store = open_store(str(path), home=tmp_path)
+    assert store.version() == 2
+    assert [event for _, event in store.events("one")] == events
+    assert store.step_runs("one") == list(fold(events).steps.values())
+    summary = store.find_run("one")
+    assert summary is not None
+    assert (summary.counts, summary.state, summary.record.epoch) == ({"succeeded": 1}, RunState.SUCCEEDED, 2)
+    assert [(each.number, each.state, each.seconds) for each in store.attempts("one")] == [
+        (1, "failed", 0.0),
+        (2, "succeeded", 2.5),
+    ]
+    assert [entry.outputs for entry in store.entries(KEY)] == [{"output": model}]
+    assert "e" * 64 in store.live_digests()
+    store.close()
