@@ -140,7 +140,7 @@ def test_a_holder_that_is_killed_lets_go_at_once(shared_place) -> None:
     assert store.append(mine, 1, [start()], {KEY: 0}) == frozenset()
 
 
-# how events lie ---------------------------------------------------------------------------------------------------------
+# how events lie -------------------------------------------------------------------------------------------------------
 
 
 @given(st.text(), st.binary(min_size=32, max_size=32), st.dictionaries(st.text(), st.text()))
@@ -182,7 +182,8 @@ def test_a_store_of_the_first_version_is_brought_up_with_all_that_its_events_say
         (packed(digest_bytes(b"{}")), AT, len(events)),
     )
     plain.execute(
-        "INSERT INTO run_records VALUES (1, 'shop', NULL, '{}', '', NULL, 'manual', NULL, ?, '{}', '{}', '{}', 0, '{}')",
+        "INSERT INTO run_records "
+        "VALUES (1, 'shop', NULL, '{}', '', NULL, 'manual', NULL, ?, '{}', '{}', '{}', 0, '{}')",
         (AT,),
     )
     rows = [(1, seq, msgspec.json.encode(event).decode()) for seq, event in enumerate(events, start=1)]

@@ -32,7 +32,7 @@ class Append:
     """Collects the rows of one append, event by event, against the stored step runs.
 
     `find` gives a stored step run or None, `find_all` all of a run's; both are asked inside the transaction. `claims`
-    are the keys that starts of this append claim for their run; `inline` holds digests that are known to lie in no blob.
+    are the keys that starts of this append claim for their run; `inline` holds digests of values that are in no blob.
     """
 
     def __init__(

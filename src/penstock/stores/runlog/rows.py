@@ -9,7 +9,7 @@ import msgspec
 
 from ...ports.events import EVENT_DECODER, Event, RunResumed, StepEvent, next_step_run, reopened_step_run
 from ...ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
-from .database import Row, packed, unpacked
+from .database import Row, unpacked
 from .packing import packed_text, unpacked_text
 
 ENCODER = msgspec.json.Encoder()

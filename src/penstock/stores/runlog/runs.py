@@ -16,7 +16,7 @@ from ...ports.runlog import RunQuery
 from .appending import Append, StepKey
 from .database import Batch, Database, packed
 from .liveness import LEASE_US, LivenessPart
-from .rows import StoredRun, StoredStep, decoded_event, encoded, event_body, record_row, seqs_of
+from .rows import StoredRun, StoredStep, decoded_event, event_body, record_row, seqs_of
 from .waiting import WaitingPart
 
 _PAGE = 200
@@ -63,16 +63,17 @@ class RunsPart(LivenessPart, WaitingPart):
                 stored = msgspec.structs.replace(record, id=make_run_id(record.pipeline, at, bump=bump))
             row = database.one("run_no", (stored.id,))
             assert row is not None
+            run_no: int = row[0]
             batches: list[Batch] = [
-                ("insert_run_record", [record_row(row[0], stored)]),
+                ("insert_run_record", [record_row(run_no, stored)]),
                 ("insert_manifest", [(packed(stored.manifest), graph)]),
-                ("insert_event", [(row[0], 1, event_body(RunStarted(at=at)))]),
+                ("insert_event", [(run_no, 1, event_body(RunStarted(at=at)))]),
             ]
             if stored.tags:
-                batches.append(("insert_run_tag", [(name, value, row[0]) for name, value in stored.tags.items()]))
+                batches.append(("insert_run_tag", [(name, value, run_no) for name, value in stored.tags.items()]))
             database.write(batches)
-        known = self._known[stored.id] = _Known()
-        known.run_no, known.epoch, known.last_seq, known.complete = row[0], stored.epoch, 1, True
+        fresh = self._known[stored.id] = _Known()
+        fresh.run_no, fresh.epoch, fresh.last_seq, fresh.complete = run_no, stored.epoch, 1, True
         return stored
 
     def _insert_run(self, record: RunRecord, at: int, lease_until: int) -> bool:

@@ -62,7 +62,7 @@ def remake_projections(database: Database) -> None:
     for run_no, run_id, epoch in database.rows("run_numbers"):
         events = [decoded_event(body) for _, body in database.rows("events_of", (run_no, 0))]
         first = epoch - sum(type(event) is RunResumed for event in events)
-        change = Append(run_id, run_no, first, 0, lambda key: None, lambda: [], lambda: 0)
+        change = Append(run_id, run_no, first, 0, lambda key: None, list, lambda: 0)
         for event in events:
             change.add(event, event.epoch if isinstance(event, RunResumed) else change.epoch)
         database.run("reset_counts", (run_no,))
