@@ -54,6 +54,7 @@ class Recorder:
         self._prefix = ""
         self._scope: str | None = None
         self._guards: list[Guard] = []
+        self._targets: dict[Callable[..., Any], str] = {}
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -360,6 +361,12 @@ class Recorder:
         """What another process will find the step by; a problem where it would not find it."""
         if call.target is not None:
             return call.target
+        known = self._targets.get(call.fn)
+        if known is None:
+            known = self._targets[call.fn] = self._found_again(call, where)
+        return known
+
+    def _found_again(self, call: StepCall, where: Location | None) -> str:
         target = target_of(call.fn, self.root)
         if self._by_value and ("<" in target or hidden_by(call.fn) is not None):
             target = by_value_target(call.fn)

@@ -45,6 +45,7 @@ class Tally:
         self._attempts: dict[str, int] = {}
         self._scopes: dict[str, tuple[str, ...]] = {}
         self._of_step: dict[str, dict[str, StepRun]] = {}  # mapped steps: index -> step run
+        self._done_of: dict[str, set[str]] = {}  # mapped steps: indexes of those that are done
         self._collapsed: set[str] = set()
         self._saved: dict[str, float] = {}  # step -> seconds that the cache saved
         self._spent: dict[tuple[str, str], int] = {}  # attempts before this resume: a retry policy starts anew
@@ -65,11 +66,18 @@ class Tally:
             run = self.view.step(event.step, event.index)
             if isinstance(event, AttemptStarted):
                 self._spent.setdefault((event.step, event.index), event.attempt - 1)
-            if self.is_mapped(event.step):
+            mapped = self.is_mapped(event.step)
+            if mapped:
                 self._of_step.setdefault(event.step, {})[event.index] = run
             self.step_changed(run, event)
-            if run.state.done and self.is_mapped(event.step) and self._is_complete(event.step):
-                self._collapse(event.step)
+            if mapped:
+                done = self._done_of.setdefault(event.step, set())
+                if not run.state.done:
+                    done.discard(event.index)
+                else:
+                    done.add(event.index)
+                    if self._is_complete(event.step):
+                        self._collapse(event.step)
         elif isinstance(event, MapExpanded) and event.size == 0:
             self.map_finished(event.scope, [])
 
@@ -116,8 +124,10 @@ class Tally:
         return self._saved.get(step, 0.0)
 
     def _is_complete(self, step: str) -> bool:
+        if len(self._done_of[step]) < len(self._of_step[step]):
+            return False
         expected = self._instances(self._scopes[step], "")
-        return expected is not None and sum(run.state.done for run in self._of_step[step].values()) >= expected
+        return expected is not None and len(self._done_of[step]) >= expected
 
     def _instances(self, scopes: tuple[str, ...], index: str) -> int | None:
         if not scopes:

@@ -155,19 +155,25 @@ def teed(*, echo: bool) -> Iterator[None]:
                 _real = (None, None)
 
 
-@contextmanager
-def into(sink: Sink) -> Iterator[None]:
-    """Keep what this thread or task prints and logs from here on."""
-    token = _SINK.set(sink)
-    _open.append(sink)
-    if "logging" in sys.modules:  # a program that never imported it logs nothing
-        keep_logging(sink)
-    try:
-        yield
-    finally:
+class into:
+    """Keep what this thread or task prints and logs from here on. A class, because every step enters one."""
+
+    __slots__ = ("_sink", "_token")
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def __enter__(self) -> None:
+        self._token = _SINK.set(self._sink)
+        _open.append(self._sink)
+        if "logging" in sys.modules:  # a program that never imported it logs nothing
+            keep_logging(self._sink)
+
+    def __exit__(self, *_: object) -> None:
+        sink = self._sink
         if sink.handler is not None:
             sys.modules["logging"].getLogger().removeHandler(sink.handler)
-        _SINK.reset(token)
+        _SINK.reset(self._token)
         _open.remove(sink)
         sink.close()
 

@@ -69,7 +69,7 @@ class Execution:
             seed=task.seed,
             logical_time=instant(task.logical_time) if task.logical_time is not None else None,
             parameters=task.parameters,
-            checkpoint_dir=_path(task.checkpoint_dir),
+            checkpoint_dir=task.checkpoint_dir,
             services=services.service,
             on_progress=progress and self._progress,
             on_logging=lambda: keep_logging(self._sink),
@@ -227,11 +227,3 @@ class Execution:
 
     def _clean(self, text: str) -> str:
         return storable(self._secrets.text(text))
-
-
-def _path(text: str) -> Any:
-    if not text:
-        return None
-    from pathlib import Path
-
-    return Path(text)

@@ -38,7 +38,8 @@ class Prepared(msgspec.Struct, frozen=True):
 
     task: StepTask
     started: AttemptStarted
-    shared_key: str | None = None  # others may wait for this computation: take its lease first
+    shared_key: str | None = None  # the start claims it: others that need it wait for this computation
+    entries_seen: int = 0  # of that key, none of them a hit
 
 
 Decision = Prepared | StepCached | StepSkipped | StepBlocked | AttemptFailed | NotReady
@@ -60,6 +61,11 @@ class Launcher:
         self._use_cache = bool(record.options.get("cache", True))
         self._forced = frozenset(record.options.get("force", ()))
         self._host, self._pid = os.uname().nodename, os.getpid()
+        self._folders = {  # step -> where its instances keep their checkpoints
+            node.name: os.path.join(services.checkpoints, record.id, slug(node.name))
+            for node in graph.nodes
+            if services.checkpoints
+        }
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
@@ -79,7 +85,8 @@ class Launcher:
         key = cache_key(parts, arguments) if parts is not None else None
         inputs = {argument: flat_digests(each) for argument, each in arguments.items()}
         shared = key is not None and self._use_cache and name not in self._forced
-        if key is not None and shared and (hit := self.find_hit(key)) is not None:
+        hit, seen = self.look_up(key) if key is not None and shared else (None, 0)
+        if key is not None and hit is not None:
             return StepCached(
                 at=now,
                 step=name,
@@ -116,7 +123,7 @@ class Launcher:
             waived=_waived(node),
             engine_attempt=engine_attempt,
         )
-        return Prepared(task, started, key if shared else None)
+        return Prepared(task, started, key if shared else None, seen)
 
     def _task(self, node: Node, index: str, attempt: int, arguments: dict[str, TaskArgument]) -> StepTask:
         return StepTask(
@@ -161,14 +168,18 @@ class Launcher:
                 self._store.put_code(found.digest, found.parts, found.packages, found.unseen)
         return self._fingerprints[target]
 
-    def find_hit(self, key: str) -> CacheEntry | None:
-        """The newest entry whose bytes are there and whose observations still hold. Anything else is a miss."""
-        for entry in self._store.entries(key):
+    def look_up(self, key: str) -> tuple[CacheEntry | None, int]:
+        """The newest entry whose bytes are there and whose observations still hold, and how many entries there are.
+        Anything else is a miss."""
+        entries = self._store.entries(key)
+        seen = len(entries)
+        for entry in entries:
             if not all(self._services.artifacts.intact(ref) for ref in entry.outputs.values()):
                 self._store.forget(key, entry.run_id)
-            elif all(self.still_holds(seen) for seen in entry.observations):
-                return entry
-        return None
+                seen -= 1
+            elif all(self.still_holds(observation) for observation in entry.observations):
+                return entry, seen
+        return None, seen
 
     def still_holds(self, seen: Observation) -> bool:
         """Whether the outside is as it was; what cannot be looked at again counts as changed."""
@@ -220,8 +231,8 @@ class Launcher:
         return next_delay(policy, failure, attempt, spent=spent, seed=f"{self._record.id}:{name}:{index}")
 
     def _checkpoint(self, name: str, index: str) -> str:
-        parts = (self._services.checkpoints, self._record.id, slug(name), index or "_")
-        return os.path.join(*parts) if self._services.checkpoints else ""
+        folder = self._folders.get(name)
+        return f"{folder}/{index or '_'}" if folder is not None else ""
 
     def _clear_checkpoint(self, task: StepTask) -> None:
         if not task.checkpoint_dir or not os.path.isdir(task.checkpoint_dir):

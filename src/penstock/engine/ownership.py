@@ -28,7 +28,6 @@ class Ownership:
         *,
         wake: Callable[[], None],
         now: Callable[[], None],
-        renew: Callable[[], None],
         told: Callable[[bool], None],
     ) -> None:
         self._store = store
@@ -36,7 +35,6 @@ class Ownership:
         self._epoch = epoch
         self._wake = wake
         self._now = now
-        self._renew = renew
         self._told = told
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="penstock-heartbeat")
@@ -103,7 +101,6 @@ class Ownership:
         while not self._done.wait(_BEAT_S):
             try:
                 asked = self._store.beat(self._run_id)
-                self._renew()
             except FencedError as error:
                 self.fenced = error
                 asked = True

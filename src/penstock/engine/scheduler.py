@@ -30,9 +30,8 @@ from ..ports.events import (
     StepCancelled,
     StepEvent,
     StepSkipped,
-    StepSucceeded,
 )
-from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepState
+from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepRun, StepState
 from ..ports.runlog import Store
 from .arguments import Blocked, NotReady, Skipped
 from .capture import teed
@@ -48,9 +47,9 @@ from .tasks import StepOutcome, StepTask
 from .threads import Threads
 from .workers import WorkerProcess, Workers
 
-_LEASE_S = 30.0
-_RENEW_S = 10.0
+_FIRST_LOOK_S = 0.005  # at a key that another run computes; each look waits twice as long as the one before
 _ELSEWHERE_S = 0.2
+_AHEAD = 64  # instances that are decided ahead of a free place, for each worker
 _PATIENCE_S = 5.0
 
 
@@ -87,23 +86,29 @@ class Scheduler:
         self._frontier = Frontier(graph)
         self._launcher = Launcher(graph, record, view, store, services)
         self._selector = selectors.DefaultSelector()
-        self._workers = Workers(options.workers, options.worker_module, services, self._selector)
+        self._workers = Workers(
+            options.workers, options.worker_module, services, self._selector, self._write_text, self._tell_progress
+        )
         self._threads = Threads(options.workers, self._selector)
         self._processes = StepProcesses(options.step_command, options.workers, self._selector)
         self._pending: list[Event] = []
         self._seen = 0  # the last event read back, when steps are processes of their own
-        self._room = 8 * max(options.workers, 1)  # more are not decided ahead: each decided one holds a lease
-        self._queue: deque[Prepared] = deque()  # decided, waiting for a free place
+        self._room = _AHEAD * max(options.workers, 1)
+        self._queue: deque[Prepared] = deque()  # decided, waiting for a free worker or for this thread
+        self._thread_queue: deque[Prepared] = deque()  # decided, waiting for a free thread
         self._running: dict[tuple[str, str], Prepared] = {}
         self._parked: dict[str, list[Item]] = {}  # cache keys being computed here, and who waits for each
         self._unplaced: deque[Item] = deque()  # ready, but every place for a step process is taken
         self._begun: dict[Item, AttemptStarted] = {}  # by step processes: the newest attempt of each instance
         self._elsewhere: set[Item] = set()  # a process that is not our child works on these
         self._inline_since: float | None = None
-        self._renewed = monotonic()
         self._timers: list[tuple[float, int, Item]] = []
         self._ticket = 0
-        self._released: list[str] = []  # leases to give back once the outcome is durable
+        self._claims: dict[str, int] = {}  # keys of starts that are not durable yet -> entries seen
+        self._claimed: dict[str, tuple[Prepared, StepRun | None]] = {}  # the same -> what to go back to if refused
+        self._ending: set[str] = set()  # keys of results that are not durable yet
+        self._looks: dict[Item, float] = {}  # instances that wait for another run's result -> seconds to the next look
+        self._async: dict[str, bool] = {}  # step -> whether its coroutine runs in our loop
         self._abort = False  # fail_fast: something failed for good
         self._ownership: Ownership | None = None
         self.error: BaseException | None = None  # the first exception that a step raised in this process
@@ -118,7 +123,6 @@ class Scheduler:
             self._view.epoch,
             wake=self._threads.wake,
             now=self._kill_everything,
-            renew=self._renew_leases,
             told=self._listener.stopping,
         )
         with ownership, teed(echo=self._options.echo):
@@ -148,14 +152,14 @@ class Scheduler:
                 continue
             self._dispatch()
             self._flush()
-            if not (self._running or self._processes.running or self._timers or self._queue or self._frontier.ready):
+            if not (self._running or self._processes.running or self._timers or self._queued or self._frontier.ready):
                 return
-            if not self._frontier.ready or len(self._queue) >= self._room:
+            if not self._frontier.ready or self._queued >= self._room:
                 self._wait()
 
     def _decide_ready(self) -> None:
         frontier = self._frontier
-        while frontier.ready and len(self._queue) < self._room and not self._abort:
+        while frontier.ready and self._queued < self._room and not self._abort:
             item = frontier.ready.popleft()
             if item.is_scope:
                 self._expand(item)
@@ -165,6 +169,10 @@ class Scheduler:
                 self._decide(item)
             if len(self._pending) >= 256:
                 self._flush()
+
+    @property
+    def _queued(self) -> int:
+        return len(self._queue) + len(self._thread_queue)
 
     def _expand(self, item: Item) -> None:
         size = self._launcher.resolver.expand(item.name, item.index)
@@ -209,19 +217,12 @@ class Scheduler:
             if key in self._parked:  # another instance here computes the same: take its result when it is there
                 self._parked[key].append(item)
                 return
-            if any(isinstance(event, StepSucceeded) and event.key == key for event in self._pending):
+            if key in self._ending:
                 self._flush()
                 self._decide(item)
                 return
-            if not self._store.lease(key, self._record.id, _LEASE_S):
-                self._later(item, _ELSEWHERE_S)  # another run computes it; look again soon
-                return
-            if self._launcher.find_hit(key) is not None:  # it was computed between our look and our lease
-                self._store.unlease(key, self._record.id)
-                self._decide(item)
-                return
             self._parked[key] = []
-        self._queue.append(prepared)
+        (self._thread_queue if self._on_thread(item.name) else self._queue).append(prepared)
 
     # -- placing -------------------------------------------------------------------------------------------------
 
@@ -230,15 +231,13 @@ class Scheduler:
         if (
             not self._queue
             or self._running
+            or self._thread_queue
             or self._processes.running
             or (self._options.workers > 1 and (len(self._queue) > 1 or self._timers))  # a retry would come late
         ):
             return None
-        task = self._queue[0].task
-        options = self._nodes[task.step].options
+        options = self._nodes[self._queue[0].task.step].options
         if options.isolation != "auto" or options.timeout_s is not None or options.limits is not None:
-            return None
-        if self._is_async(task):
             return None
         return self._queue.popleft()
 
@@ -246,10 +245,12 @@ class Scheduler:
         self._start(prepared)
         self._flush()
         task = prepared.task
+        if not self._is_running(task):
+            return  # another run computes its key
         execution = Execution(
             task,
             self._services,
-            text=self._text_writer(task, shown=self._options.echo),
+            text=self._text_writer(task),
             progress=self._progress(task),
             portable=False,
         )
@@ -272,57 +273,76 @@ class Scheduler:
         self._ended(task, outcome)
 
     def _dispatch(self) -> None:
-        waiting: deque[Prepared] = deque()
-        starts: list[Callable[[], object]] = []
-        free = self._workers.free
-        while self._queue:
-            prepared = self._queue.popleft()
-            task, options = prepared.task, self._nodes[prepared.task.step].options
-            if options.isolation == "thread" or self._is_async(task):
-                if self._threads.free <= 0:
-                    waiting.append(prepared)
-                    continue
-                self._start(prepared)
-                starts.append(lambda task=task: self._start_thread(task))  # type: ignore[misc]
-                self._threads.reserve()
-            elif free > 0:
-                free -= 1
-                self._start(prepared)
-                starts.append(
-                    lambda task=task: self._workers.start(  # type: ignore[misc]
-                        task, text=self._text_writer(task), progress=self._progress(task)
-                    )
-                )
-            else:
-                waiting.append(prepared)
-        self._queue = waiting
-        if starts:
-            self._flush()  # a start is durable before its work begins
-            for start in starts:
-                start()
+        """Give what is decided to free threads and workers. Starts are durable before their work begins."""
+        to_threads: list[StepTask] = []
+        while self._thread_queue and len(to_threads) < self._threads.free:
+            to_threads.append(self._start(self._thread_queue.popleft()))
+        to_workers: list[StepTask] = []
+        room = self._workers.room()
+        while self._queue and room.takes(self._queue[0].task):
+            to_workers.append(self._start(self._queue.popleft()))
+        if to_threads or to_workers:
+            self._flush()
+        for task in to_threads:
+            if self._is_running(task):
+                self._start_thread(task)
+        self._workers.give([task for task in to_workers if self._is_running(task)])
+        if not self._queue:
+            self._workers.even_out()
 
-    def _start(self, prepared: Prepared) -> None:
-        task = prepared.task
+    def _is_running(self, task: StepTask) -> bool:
+        return (task.step, task.index) in self._running
+
+    def _start(self, prepared: Prepared) -> StepTask:
+        task, key = prepared.task, prepared.shared_key
         self._running[task.step, task.index] = prepared
+        if key is not None:
+            self._claims[key] = prepared.entries_seen
+            self._claimed[key] = prepared, self._view.steps.get((task.step, task.index))
         now = self._services.clock.now_us()
         self._record_event(msgspec.structs.replace(prepared.started, at=now))
+        return task
+
+    def _not_ours(self, keys: frozenset[str]) -> None:
+        """Another run computes these, or has just done so: their starts were not recorded; look again soon."""
+        for key in keys:
+            prepared, before = self._claimed[key]
+            item = Item(prepared.task.step, prepared.task.index)
+            del self._running[item.name, item.index]
+            if before is None:
+                del self._view.steps[item.name, item.index]
+            else:
+                self._view.steps[item.name, item.index] = before
+            self._frontier.ready.extend(self._parked.pop(key))
+            wait = self._looks.get(item, _FIRST_LOOK_S)
+            self._looks[item] = min(2 * wait, _ELSEWHERE_S)
+            self._later(item, wait)
 
     def _start_thread(self, task: StepTask) -> None:
         execution = Execution(
             task,
             self._services,
-            text=self._text_writer(task, shown=self._options.echo),
+            text=self._text_writer(task),
             progress=self._progress(task),
             portable=False,
         )
-        self._threads.start(task, execution, is_async=self._is_async(task))
+        self._threads.start(task, execution, is_async=self._is_async(task.step))
 
-    def _is_async(self, task: StepTask) -> bool:
-        options = self._nodes[task.step].options
+    def _on_thread(self, step: str) -> bool:
+        return self._nodes[step].options.isolation == "thread" or self._is_async(step)
+
+    def _is_async(self, step: str) -> bool:
+        known = self._async.get(step)
+        if known is None:
+            known = self._async[step] = self._is_coroutine(self._nodes[step])
+        return known
+
+    def _is_coroutine(self, node: Node) -> bool:
+        options = node.options
         if options.isolation == "process" or options.timeout_s is not None or options.limits is not None:
             return False  # it needs a process that can be stopped; its coroutine runs there
         try:
-            return self._services.loader.load(task.target, task.payload).is_async
+            return self._services.loader.load(node.target, node.payload).is_async
         except PenstockError:
             return False  # the attempt itself will fail with this, where it is recorded
 
@@ -460,7 +480,7 @@ class Scheduler:
         prepared = self._running.pop((task.step, task.index))
         if (key := prepared.shared_key) is not None:
             self._frontier.ready.extend(self._parked.pop(key, ()))
-            self._released.append(key)
+            self._ending.add(key)
         event = self._launcher.concluded(prepared, outcome)
         if isinstance(event, AttemptFailed) and self._ownership is not None and self._ownership.stopping:
             event = msgspec.structs.replace(event, retry_at=None)
@@ -479,18 +499,24 @@ class Scheduler:
         self._pending.append(event)
 
     def _flush(self) -> None:
-        if self._pending:
-            events, self._pending = self._pending, []
-            self._store.append(self._record.id, self._view.epoch, events)
-            for event in events:
+        if not self._pending:
+            return
+        events, self._pending = self._pending, []
+        refused = self._store.append(self._record.id, self._view.epoch, events, self._claims)
+        if refused:
+            self._not_ours(refused)
+        self._claims, self._claimed = {}, {}
+        self._ending.clear()
+        for event in events:
+            if not (refused and isinstance(event, AttemptStarted) and event.key in refused):
                 self._listener.event(event)
-        while self._released:
-            self._store.unlease(self._released.pop(), self._record.id)
 
-    def _text_writer(self, task: StepTask, *, shown: bool = False) -> Callable[[str], None]:
+    def _text_writer(self, task: StepTask) -> Callable[[str], None]:
+        """For a step in this process, whose prints go to the real stream by themselves."""
+
         def write(text: str) -> None:
             self._store.write_text(task.run_id, task.step, task.index, task.attempt, text)
-            if not shown:  # what a step prints in this process has gone to the real stream already
+            if not self._options.echo:
                 self._listener.text(task.step, task.index, text)
 
         return write
@@ -498,11 +524,12 @@ class Scheduler:
     def _progress(self, task: StepTask) -> Callable[[float, float | None, str], None]:
         return lambda done, total, note: self._listener.progress(task.step, task.index, done, total, note)
 
-    def _renew_leases(self) -> None:
-        if monotonic() - self._renewed >= _RENEW_S:
-            self._renewed = monotonic()
-            for key in list(self._parked):
-                self._store.lease(key, self._record.id, _LEASE_S)
+    def _write_text(self, task: StepTask, text: str) -> None:
+        self._store.write_text(task.run_id, task.step, task.index, task.attempt, text)
+        self._listener.text(task.step, task.index, text)
+
+    def _tell_progress(self, task: StepTask, done: float, total: float | None, note: str) -> None:
+        self._listener.progress(task.step, task.index, done, total, note)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -517,7 +544,6 @@ class Scheduler:
             self._flush()
             self._read_back(*stopped)
             self._cancel_rest(because, stopped)
-            self._released += self._parked
         state = RunState.FAILED if self._abort and not ownership.stopping else self._view.outcome()
         failed = next((run for run in self._view.steps.values() if run.failure is not None and run.state.done), None)
         error = f"{failed.step}: {failed.failure.message}" if failed is not None and failed.failure else None
@@ -535,7 +561,7 @@ class Scheduler:
             *self._frontier.waiting,
             *self._frontier.ready,
             *(item for _, _, item in self._timers),
-            *(Item(p.task.step, p.task.index) for p in self._queue),
+            *(Item(p.task.step, p.task.index) for p in (*self._queue, *self._thread_queue)),
             *(Item(*key) for key in self._running),
             *self._unplaced,
             *(item for waiting in self._parked.values() for item in waiting),

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from ..core.errors import FencedError, NotFoundError, StoreError, UsageError, did_you_mean
+from ..core.errors import FencedError, NotFoundError, UsageError, did_you_mean
 from ..graph import Graph
 from ..ports.events import (
     AttemptFailed,
@@ -29,7 +29,7 @@ from .capture import teed
 from .execute import Execution
 from .failure import failure_of
 from .frontier import child
-from .launcher import Decision, Launcher, Prepared, refused
+from .launcher import Launcher, Prepared, refused
 from .processes import StepExit as StepExit
 from .processes import die_with_engine
 from .processtree import adopt_orphans, is_there_since, kill_below
@@ -71,14 +71,17 @@ def execute_step(
     if view.finished is not None or (run.state is StepState.RUNNING and _is_worked_on(events, step, index)):
         return StepExit.FENCED, None
     launcher = Launcher(graph, record, view, store, services)
-    lease = KeyLease(store, f"{record.id}/{step}/{index}")
     try:
-        decision = lease.decided(launcher, step, index, engine_attempt)
+        while isinstance(decision := launcher.decide(step, index, engine_attempt=engine_attempt), Prepared):
+            key = decision.shared_key
+            claims = {key: decision.entries_seen} if key is not None else {}
+            if not store.append(record.id, view.epoch, [decision.started], claims):
+                break
+            threading.Event().wait(_ELSEWHERE_S)  # somebody else computes the same: take the result when it is there
         match decision:
             case NotReady():
                 return StepExit.NOT_READY, None
             case Prepared():
-                store.append(record.id, view.epoch, [decision.started])
                 event: StepEvent = launcher.concluded(decision, _outcome(decision, store, services, worker_module))
             case _:
                 event = decision
@@ -86,8 +89,6 @@ def execute_step(
         store.append(record.id, view.epoch, [*before, event])
     except FencedError:
         return StepExit.FENCED, None
-    finally:
-        lease.release()
     match event:
         case AttemptFailed(retry_at=retry_at):
             return (StepExit.FAILED if retry_at is None else StepExit.RETRY), event
@@ -150,13 +151,17 @@ def _outcome(prepared: Prepared, store: Store, services: Services, worker_module
 def _supervised(task: StepTask, services: Services, worker_module: str, text: Callable[[str], None]) -> StepOutcome:
     """The attempt in a worker process, which can be stopped at its timeout or over its memory limit."""
 
-    def shown(chunk: str) -> None:
+    def shown(task: StepTask, chunk: str) -> None:
         text(chunk)
         sys.stdout.write(chunk)
 
+    def nobody(task: StepTask, done: float, total: float | None, note: str) -> None:
+        return
+
     with selectors.DefaultSelector() as selector:
-        workers = Workers(1, worker_module, services, selector)
-        worker = workers.start(task, text=shown, progress=lambda done, total, note: None)
+        workers = Workers(1, worker_module, services, selector, shown, nobody)
+        workers.give([task])
+        worker = workers.busy[0]
         ended: list[tuple[StepTask, StepOutcome]] = []
         try:
             while not ended:
@@ -169,38 +174,3 @@ def _supervised(task: StepTask, services: Services, worker_module: str, text: Ca
             for _ in workers.stop(patience_s=0):
                 pass
     return ended[0][1] if ended else StepOutcome(failure=failure_of(KeyboardInterrupt("stopped")))
-
-
-class KeyLease:
-    """The right to compute a key, held while this process does: others that need it wait for the result."""
-
-    def __init__(self, store: Store, owner: str) -> None:
-        self._store = store
-        self._owner = owner
-        self._key: str | None = None
-        self._done = threading.Event()
-
-    def decided(self, launcher: Launcher, step: str, index: str, engine_attempt: int | None) -> Decision:
-        """What the launcher says, once nobody else computes the same."""
-        while True:
-            decision = launcher.decide(step, index, engine_attempt=engine_attempt)
-            if not isinstance(decision, Prepared) or decision.shared_key is None or self._key is not None:
-                return decision
-            if self._store.lease(decision.shared_key, self._owner, _LEASE_S):
-                self._key = decision.shared_key
-                threading.Thread(target=self._renew, daemon=True, name="penstock-lease").start()
-                continue  # it may have been computed between our look and our lease
-            self._done.wait(_ELSEWHERE_S)
-
-    def release(self) -> None:
-        self._done.set()
-        if self._key is not None:
-            self._store.unlease(self._key, self._owner)
-
-    def _renew(self) -> None:
-        while not self._done.wait(_LEASE_S / 3):
-            if self._key is not None:
-                try:
-                    self._store.lease(self._key, self._owner, _LEASE_S)
-                except StoreError:
-                    continue  # it has slack for another try

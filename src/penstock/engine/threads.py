@@ -24,7 +24,6 @@ class Threads:
 
     def __init__(self, limit: int, selector: selectors.BaseSelector) -> None:
         self._limit = max(limit, 1) * 4  # they wait for others most of the time
-        self._reserved = 0
         self._active: dict[tuple[str, str], StepTask] = {}
         self._ended: SimpleQueue[Ended] = SimpleQueue()
         self._read, self._write = os.pipe()
@@ -39,14 +38,9 @@ class Threads:
 
     @property
     def free(self) -> int:
-        return self._limit - len(self._active) - self._reserved
-
-    def reserve(self) -> None:
-        """Keep a place for a start that will follow."""
-        self._reserved += 1
+        return self._limit - len(self._active)
 
     def start(self, task: StepTask, execution: Execution, *, is_async: bool) -> None:
-        self._reserved -= 1
         self._active[task.step, task.index] = task
         if is_async:
             self._start_coroutine(task, execution)

@@ -23,21 +23,40 @@ from .wire import Inbox, frame, receive
 
 
 class Worker:
-    """Serves tasks from a socket until it closes. Tasks run on the main thread, where signals and debuggers work."""
+    """Serves tasks from a socket until it closes. Tasks run on the main thread, where signals and debuggers work.
 
-    def __init__(self, connection: socket.socket, inbox: Inbox, services: Services) -> None:
+    `first`: messages that came in the same piece as the boot message.
+    """
+
+    def __init__(self, connection: socket.socket, inbox: Inbox, services: Services, first: list[Any]) -> None:
         self._connection = connection
         self._services = services
         self._tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._in_step = False
         self._asked = False  # to stop, also while the step's module is still being imported
+        for message in first:
+            self.put(message)
         # The reader notices the engine's death even while the main thread is deep in a step.
         threading.Thread(target=self._read, args=(inbox,), daemon=True, name="penstock-reader").start()
 
     def put(self, message: Any) -> None:
-        """Queue a task message."""
-        self._tasks.put(message[1])
+        """Queue a task message, or give back what has not begun."""
+        match message:
+            case ["task", content]:
+                self._tasks.put(content)
+            case ["recall"]:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        names: list[tuple[str, str]] = []
+        while True:
+            try:
+                task = TASK_DECODER.decode(self._tasks.get_nowait())
+            except queue.Empty:
+                break
+            names.append((task.step, task.index))
+        self._send(["returned", names])
 
     def serve(self) -> None:
         adopt_orphans()
@@ -51,7 +70,8 @@ class Worker:
                     self._services.loader.load(task.target, task.payload)
                 except BaseException:  # noqa: BLE001 - importing runs the user's code; the attempt says what is wrong
                     pass
-                self._send(["began"])
+                if task.timeout_s is not None:
+                    self._send(["began"])
                 outcome = self._run(task)
                 try:
                     sys.stdout.flush()

@@ -1,4 +1,8 @@
-"""Worker processes seen from the engine: warm, one task at a time, and killable with everything they started."""
+"""Worker processes seen from the engine: warm, one task at a time, and killable with everything they started.
+
+Quick tasks are given ahead, so that a worker need not wait for the engine between them. What has not begun can be
+called back: for a worker that is idle, and where a worker dies it is no attempt lost.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
@@ -29,6 +34,10 @@ _GRACE_S = 0.5
 _PIECES = 32  # of 64 KiB: how much is read at once
 _OUTPUT_CHARS = 16 * 1024 * 1024  # of one attempt; more is not kept
 _BOOT_S = 60.0  # for importing the step's module, beside its timeout
+_AHEAD_S = 0.02  # how much work a worker is given ahead, by what its step took so far
+_AHEAD = 64  # tasks at most
+_QUICK_S = 0.0003  # what a task costs beside its own time
+_SLOW_S = 0.01  # steps that take longer are not given ahead at all
 _OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not the step's to answer for
 
 
@@ -57,23 +66,63 @@ class WorkerProcess:
         self.inbox = Inbox()
         self.redactor = Redactor()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self.task: StepTask | None = None
-        self.text: Callable[[str], None] = _nowhere
-        self.progress: Callable[[float, float | None, str], None] = _nothing
+        self.tasks: deque[StepTask] = deque()  # the first runs, the others have not begun
+        self.last: StepTask | None = None  # whose output this is, when nothing runs
+        self.text: Callable[[StepTask, str], None] = _nowhere
+        self.recalled = False
         self.deadline: float | None = None
         self.started = 0.0
         self._shown = 0  # characters of the present task that came by file descriptor
         ours.sendall(frame(["boot", boot]))
 
-    def start(self, task: StepTask) -> None:
-        self.task, self.started, self._shown = task, monotonic(), 0
+    @property
+    def task(self) -> StepTask | None:
+        """What runs, or is about to."""
+        return self.tasks[0] if self.tasks else None
+
+    def give(self, tasks: list[StepTask]) -> None:
+        """More to do, behind what it has."""
+        idle = not self.tasks
+        self.tasks.extend(tasks)
+        if idle:
+            self._next()
+        self.connection.sendall(b"".join([frame(["task", TASK_ENCODER.encode(task)]) for task in tasks]))
+
+    def recall(self) -> None:
+        """Ask for the tasks that have not begun."""
+        self.recalled = True
+        try:
+            self.connection.sendall(frame(["recall"]))
+        except OSError:
+            pass  # it is dying, which is noticed elsewhere
+
+    def done(self) -> StepTask | None:
+        """The first task is over; the next one begins."""
+        if not self.tasks:
+            return None
+        task = self.tasks.popleft()
+        self.deadline = None
+        if self.tasks:
+            self._next()
+        return task
+
+    def take_back(self, names: list[list[str]]) -> list[StepTask]:
+        """Tasks that the process gave back, by step and index."""
+        self.recalled = False
+        given = {(step, index) for step, index in names}
+        back = [task for task in self.tasks if (task.step, task.index) in given]
+        self.tasks = deque(task for task in self.tasks if (task.step, task.index) not in given)
+        return back
+
+    def _next(self) -> None:
+        task = self.tasks[0]
+        self.last, self.started, self._shown = task, monotonic(), 0
         self.deadline = self.started + _BOOT_S + task.timeout_s if task.timeout_s is not None else None
-        self.connection.sendall(frame(["task", TASK_ENCODER.encode(task)]))
 
     def began(self) -> None:
         """The process is up and the step's module is imported: from here on its timeout counts."""
-        if self.task is not None and self.task.timeout_s is not None:
-            self.deadline = monotonic() + self.task.timeout_s
+        if self.tasks and (timeout_s := self.tasks[0].timeout_s) is not None:
+            self.deadline = monotonic() + timeout_s
 
     def interrupt(self) -> None:
         """Ask the step to stop: KeyboardInterrupt in the worker, SIGINT to its children."""
@@ -127,42 +176,124 @@ class WorkerProcess:
 
     def _show(self, text: str) -> None:
         self._shown += len(text)
-        if text and self._shown <= _OUTPUT_CHARS:
-            self.text(text)
+        if text and self.last is not None and self._shown <= _OUTPUT_CHARS:
+            self.text(self.last, text)
+
+
+class Room:
+    """How many tasks each worker has, while some are being placed."""
+
+    def __init__(self, loads: list[int], ahead: Callable[[str], int]) -> None:
+        self._loads = loads
+        self._ahead = ahead
+
+    def takes(self, task: StepTask) -> bool:
+        """Whether there is room for this task; then it has it."""
+        return self.place(task) is not None
+
+    def place(self, task: StepTask, *, at_any_length: bool = False) -> int | None:
+        """The number of the worker that has least to do, if the task may go there."""
+        least = min(self._loads, default=_CLOSED)
+        alone = _wants_it_alone(task)
+        if least >= _CLOSED or (least and (alone or not (at_any_length or least < self._ahead(task.step)))):
+            return None
+        place = self._loads.index(least)
+        self._loads[place] = _CLOSED if alone else least + 1
+        return place
+
+
+_CLOSED = 1 << 30
+
+
+def _wants_it_alone(task: StepTask) -> bool:
+    """What may have to be stopped has nothing waiting behind it."""
+    return task.timeout_s is not None or task.limits is not None
 
 
 class Workers:
-    """A pool that grows to `limit` as steps need it. The scheduler waits on `selector` and calls `collect`."""
+    """A pool that grows to `limit` as steps need it. The scheduler waits on `selector` and calls `readable`."""
 
-    def __init__(self, limit: int, module: str, services: Services, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self,
+        limit: int,
+        module: str,
+        services: Services,
+        selector: selectors.BaseSelector,
+        text: Callable[[StepTask, str], None],
+        progress: Callable[[StepTask, float, float | None, str], None],
+    ) -> None:
         self._limit = limit
         self._module = module
         self._services = services
         self._selector = selector
+        self._text = text
+        self._progress = progress
         self._all: list[WorkerProcess] = []
-
-    @property
-    def free(self) -> int:
-        """How many more tasks may start now."""
-        return self._limit - sum(worker.task is not None for worker in self._all)
+        self._homeless: list[StepTask] = []  # given back, or left by a worker that died before they began
+        self._mean_s: dict[str, float] = {}  # step -> what an attempt took lately
 
     @property
     def busy(self) -> list[WorkerProcess]:
-        return [worker for worker in self._all if worker.task is not None]
+        return [worker for worker in self._all if worker.tasks]
 
-    def start(
-        self, task: StepTask, *, text: Callable[[str], None], progress: Callable[[float, float | None, str], None]
-    ) -> WorkerProcess:
-        worker = next((worker for worker in self._all if worker.task is None), None) or self._new()
-        names = [name for argument in task.arguments.values() for name in secret_names(argument)]
+    def room(self) -> Room:
+        """For as many tasks as may be given now."""
+        loads = [_CLOSED if any(map(_wants_it_alone, worker.tasks)) else len(worker.tasks) for worker in self._all]
+        return Room(loads + [0] * (self._limit - len(loads)), self._ahead)
+
+    def give(self, tasks: list[StepTask], *, at_any_length: bool = False) -> None:
+        """Start tasks that there is room for."""
+        if not tasks:
+            return
+        room = self.room()
+        shares: dict[int, list[StepTask]] = {}
+        for task in tasks:
+            place = room.place(task, at_any_length=at_any_length)
+            if place is None:
+                self._homeless.append(task)
+            else:
+                shares.setdefault(place, []).append(task)
+        every = [*self._all, *[None] * (self._limit - len(self._all))]
+        for place, share in shares.items():
+            self._start(every[place], share)
+
+    def even_out(self) -> None:
+        """Where a worker has nothing to do and another one has more than it can begin, that one gives back."""
+        if len(self.busy) == self._limit:
+            return
+        fullest = max(self._all, key=lambda worker: len(worker.tasks), default=None)
+        if fullest is not None and len(fullest.tasks) > 1 and not fullest.recalled:
+            fullest.recall()
+
+    def _ahead(self, step: str) -> int:
+        mean = self._mean_s.get(step)
+        if mean is None or mean > _SLOW_S:
+            return 1
+        return min(_AHEAD, int(_AHEAD_S / max(mean, _QUICK_S)))
+
+    def _start(self, worker: WorkerProcess | None, tasks: list[StepTask]) -> None:
         while True:
-            worker.text, worker.progress, worker.redactor = text, progress, self._services.redactor(names)
+            worker = worker or self._new()
+            idle = not worker.tasks
+            if idle:
+                worker.redactor = self._redactor(tasks[0])
             try:
-                worker.start(task)
-                return worker
-            except (BrokenPipeError, ConnectionResetError):  # it died while idle
+                worker.give(tasks)
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                if not idle:
+                    return  # it is dying, which is noticed by what becomes readable
+                worker.tasks.clear()
                 self._discard(worker)
-                worker = self._new()
+                worker = None
+
+    def _redactor(self, task: StepTask) -> Redactor:
+        names = [name for argument in task.arguments.values() for name in secret_names(argument)]
+        return self._services.redactor(names)
+
+    def _settle(self) -> None:
+        tasks, self._homeless = self._homeless, []
+        self.give(tasks, at_any_length=True)
 
     def next_deadline(self) -> float | None:
         """Monotonic seconds of the earliest timeout; soon, while a memory limit has to be watched."""
@@ -190,17 +321,25 @@ class Workers:
             return
         for message in worker.inbox.feed(piece):
             match message:
-                case ["text", text]:
-                    worker.text(text)
-                case ["began"]:
-                    worker.began()
-                case ["progress", done, total, note]:
-                    worker.progress(done, total, note)
                 case ["done", content]:
                     worker.drain(last=True)
-                    task, worker.task, worker.deadline = worker.task, None, None
-                    assert task is not None
-                    yield task, _OUTCOME.decode(content)
+                    task = worker.done()
+                    if worker.task is not None:
+                        worker.redactor = self._redactor(worker.task)
+                    if task is not None:
+                        outcome = _OUTCOME.decode(content)
+                        mean = self._mean_s.get(task.step, outcome.seconds)
+                        self._mean_s[task.step] = max(0.8 * mean + 0.2 * outcome.seconds, outcome.seconds / 4)
+                        yield task, outcome
+                case ["text", text] if worker.last is not None:
+                    self._text(worker.last, text)
+                case ["began"]:
+                    worker.began()
+                case ["progress", done, total, note] if worker.last is not None:
+                    self._progress(worker.last, done, total, note)
+                case ["returned", names]:
+                    self._homeless += worker.take_back(names)
+                    self._settle()
 
     def overdue(self) -> Iterator[tuple[StepTask, StepOutcome]]:
         """Stop what ran past its timeout or over its memory limit."""
@@ -249,6 +388,7 @@ class Workers:
 
     def _new(self) -> WorkerProcess:
         worker = WorkerProcess(self._module, self._services.boot)
+        worker.text = self._text
         # Its messages; its output, because a full pipe would stop the step; its death, which a child may outlive.
         for source in (worker.connection, worker.output, worker.watch):
             if source is not None:
@@ -257,11 +397,14 @@ class Workers:
         return worker
 
     def _died(self, worker: WorkerProcess) -> Iterator[tuple[StepTask, StepOutcome]]:
-        task, worker.task = worker.task, None
+        task, *not_begun = worker.tasks or (None,)
+        worker.tasks.clear()
         worker.drain(last=True)
         worker.kill()  # its children; and itself, if it only closed its end of the connection
         code = worker.process.wait()
         self._discard(worker)
+        self._homeless += not_begun
+        self._settle()
         if task is None:
             return
         error = StepKilledError(
@@ -270,7 +413,7 @@ class Workers:
         yield task, StepOutcome(failure=failure_of(error), seconds=monotonic() - worker.started)
 
     def _stopped(self, worker: WorkerProcess, error: BaseException) -> StepOutcome:
-        worker.task = None
+        worker.tasks.clear()
         worker.kill()
         worker.drain(last=True)
         self._discard(worker)
@@ -298,9 +441,5 @@ def _pause() -> None:
     selectors.DefaultSelector().select(timeout=0.01)
 
 
-def _nowhere(text: str) -> None:
-    return
-
-
-def _nothing(done: float, total: float | None, note: str) -> None:
+def _nowhere(task: StepTask, text: str) -> None:
     return

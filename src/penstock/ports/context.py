@@ -28,7 +28,7 @@ class Context:
         seed: int = 0,
         logical_time: datetime | None = None,
         parameters: dict[str, str] | None = None,
-        checkpoint_dir: Path | None = None,
+        checkpoint_dir: Path | str | None = None,
         services: Callable[[str], Any] | None = None,
         on_progress: Callable[[float, float | None, str], None] | None = None,
         on_logging: Callable[[], None] | None = None,
@@ -45,7 +45,7 @@ class Context:
         self.metrics: dict[str, float] = {}
         self.note: str | None = None
         self.input_digests: dict[str, list[str]] = {}  # argument -> digests of the stored values given for it
-        self._checkpoint_dir = checkpoint_dir
+        self._checkpoint_dir = checkpoint_dir or None
         self._services = services
         self._on_progress = on_progress
         self._on_logging = on_logging  # told once logging is imported, which most steps never do
@@ -68,9 +68,10 @@ class Context:
         if self._checkpoint_dir is None:
             import tempfile
 
-            self._checkpoint_dir = Path(tempfile.mkdtemp(prefix="penstock-checkpoint-"))
-        self._checkpoint_dir.mkdir(parents=True, exist_ok=True)
-        return self._checkpoint_dir
+            self._checkpoint_dir = tempfile.mkdtemp(prefix="penstock-checkpoint-")
+        folder = self._checkpoint_dir = Path(self._checkpoint_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the step is; shown on its live line. Cheap: calls are thinned out where they are shown."""

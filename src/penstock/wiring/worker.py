@@ -22,10 +22,7 @@ def main() -> None:
     sys.path[:] = boot["path"]
     project = Project(Settings(**boot["settings"]))
     services = project.services(Graph(pipeline="", target=boot["entry"]))
-    worker = Worker(connection, inbox, services)
-    for message in rest:  # a task that came in the same piece as the boot message
-        worker.put(message)
-    worker.serve()
+    Worker(connection, inbox, services, rest).serve()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from ...ports.events import (
     reopened_step_run,
 )
 from ...ports.records import StepRun, StepState
-from .database import Batch, Row, packed
+from .database import Batch, Row, packed, place_of
 from .rows import STATE_AT, StoredStep, encoded, event_body
 
 StepKey = tuple[str, str]
@@ -69,7 +69,7 @@ class Append:
     def add(self, event: Event, writer_epoch: int) -> None:
         """Take one event, or raise FencedError."""
         self.seq = seq = self.seq + 1
-        self._events.append((self.run_no, seq, event_body(event)))
+        self._events.append((place_of(self.run_no, seq), event_body(event)))
         kind = type(event)
         if kind is RunResumed:
             self._resume(event)  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ class Append:
                 if isinstance(event, StepSucceeded):
                     self._make(event)
                     if event.key is not None:
-                        self._cache_entries.append((packed(event.key), self.run_no, self.seq))
+                        self._cache_entries.append((packed(event.key), place_of(self.run_no, self.seq)))
             case StepCached():
                 self._take(event.inputs)
                 self._make(event)
@@ -185,14 +185,14 @@ class Append:
                 continue
             digest = packed(ref.digest)
             self._artifacts.append((digest, ref.codec, ref.size_bytes, encoded(ref)))
-            self._made.append((digest, self.run_no, self.seq))
+            self._made.append((digest, place_of(self.run_no, self.seq)))
 
     def _take(self, inputs: dict[str, list[str]]) -> None:
         """Inputs that lie in blobs are found again by their digest; of the others nobody asks who used them."""
         for digests in inputs.values():
             for digest in digests:
                 if digest not in self._inline:
-                    self._taken.append((self.run_no, self.seq, packed(digest)))
+                    self._taken.append((place_of(self.run_no, self.seq), packed(digest)))
 
 
 def _shown(event: StepEvent) -> str:

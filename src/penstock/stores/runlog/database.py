@@ -126,6 +126,11 @@ class Transaction:
             pass  # the connection is gone, and the transaction with it; the first error is the one to tell
 
 
+def place_of(run_no: int, seq: int) -> int:
+    """Where an event stands: the key of `events`, and what other tables name it by."""
+    return run_no << 32 | seq
+
+
 def queries(dialect: dict[str, str]) -> dict[str, str]:
     """The named statements of queries.sql in a dialect."""
     with open(os.path.join(SQL_FOLDER, "queries.sql"), encoding="utf-8") as file:

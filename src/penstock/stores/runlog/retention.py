@@ -8,7 +8,7 @@ import msgspec
 
 from ...core.errors import StoreError
 from ...ports.artifacts import ArtifactRef
-from .database import unpacked
+from .database import place_of, unpacked
 from .runs import RunsPart
 
 _REF = msgspec.json.Decoder(ArtifactRef)
@@ -25,7 +25,7 @@ class _Manifest(msgspec.Struct):
 
 
 _MANIFEST = msgspec.json.Decoder(_Manifest)
-_TABLES_OF_A_RUN = ("steps", "events", "texts", "tags", "record")
+_TABLES_OF_A_RUN = ("steps", "texts", "tags", "record")
 
 
 class RetentionPart(RunsPart):
@@ -65,6 +65,7 @@ class RetentionPart(RunsPart):
             )
         for table in _TABLES_OF_A_RUN:
             self.database.run(f"delete_run_{table}", (head[0],))
+        self.database.run("delete_run_events", (place_of(head[0], 0), place_of(head[0] + 1, 0)))
         self.database.run("delete_run", (head[0],))
 
     def version(self) -> int:

@@ -14,7 +14,7 @@ from ...ports.events import AttemptStarted, Event, RunFinished, RunResumed, RunS
 from ...ports.records import Attempt, RunRecord, RunState, RunSummary, StepRun
 from ...ports.runlog import RunQuery
 from .appending import Append, StepKey
-from .database import Batch, Database, packed
+from .database import Batch, Database, packed, place_of
 from .liveness import LEASE_US, LivenessPart
 from .rows import StoredRun, StoredStep, decoded_event, event_body, record_row, seqs_of
 from .waiting import WaitingPart
@@ -67,7 +67,7 @@ class RunsPart(LivenessPart, WaitingPart):
             batches: list[Batch] = [
                 ("insert_run_record", [record_row(run_no, stored)]),
                 ("insert_manifest", [(packed(stored.manifest), graph)]),
-                ("insert_event", [(run_no, 1, event_body(RunStarted(at=at)))]),
+                ("insert_event", [(place_of(run_no, 1), event_body(RunStarted(at=at)))]),
             ]
             if stored.tags:
                 batches.append(("insert_run_tag", [(name, value, run_no) for name, value in stored.tags.items()]))
@@ -228,7 +228,7 @@ class RunsPart(LivenessPart, WaitingPart):
         return result[: query.limit]
 
     def events(self, run_id: str, after: int = 0) -> list[tuple[int, Event]]:
-        return [(seq, decoded_event(body)) for seq, body in self.database.rows("events", (run_id, after))]
+        return [(seq, decoded_event(body)) for seq, body in self.database.rows("events", (after, run_id))]
 
     def step_runs(self, run_id: str) -> list[StepRun]:
         """In the order in which they first appeared."""
@@ -275,7 +275,7 @@ class RunsPart(LivenessPart, WaitingPart):
 
         def event_at(seq: int) -> Event:
             if seq not in read:
-                found = self.database.one("event", (run_no, seq))
+                found = self.database.one("event", (place_of(run_no, seq),))
                 assert found is not None
                 read[seq] = decoded_event(found[0])
             return read[seq]
@@ -287,7 +287,7 @@ class RunsPart(LivenessPart, WaitingPart):
         if not rows:
             return []
         needed = {seq for row in rows for seq in seqs_of(row)}
-        bodies = self.database.rows("events_of", (run_no, min(needed)))
+        bodies = self.database.rows("events_of", (place_of(run_no, min(needed)), place_of(run_no + 1, 0)))
         events = {seq: decoded_event(body) for seq, body in bodies if seq in needed}
         return [StoredStep.from_row(row, events.__getitem__) for row in rows]
 

@@ -14,7 +14,7 @@ import os
 from ...core.errors import StoreTooNewError
 from ...ports.events import RunResumed
 from .appending import Append
-from .database import SQL_FOLDER, Database
+from .database import SQL_FOLDER, Database, place_of
 from .rows import decoded_event
 
 VERSION = 2  # the newest migration in sql/
@@ -60,7 +60,10 @@ def migrate(database: Database, at: int) -> None:
 def remake_projections(database: Database) -> None:
     """Step runs and what hangs on them, from the events of every run: they hold nothing that is not in these."""
     for run_no, run_id, epoch in database.rows("run_numbers"):
-        events = [decoded_event(body) for _, body in database.rows("events_of", (run_no, 0))]
+        events = [
+            decoded_event(body)
+            for _, body in database.rows("events_of", (place_of(run_no, 0), place_of(run_no + 1, 0)))
+        ]
         first = epoch - sum(type(event) is RunResumed for event in events)
         change = Append(run_id, run_no, first, 0, lambda key: None, list, lambda: 0)
         for event in events:

@@ -3,6 +3,8 @@
 -- Half the bytes and half the statements per step run. An event's body lies packed (packing.py). What the events say
 -- already is stored nowhere else: attempts are folded when they are asked for, a step run names its events (`seqs`)
 -- instead of repeating them, and only artifacts that lie in blobs have rows of their own (`uses`: who read or made one).
+-- A `place` is an event: its run's number times 2^32, plus its sequence number. As the table's own row number it makes
+-- every append go to the end of the last page, which is written once and filled whole.
 -- The tables that are projections are made anew from the events, after this (schema.py).
 
 DROP TABLE attempts;
@@ -15,13 +17,12 @@ DROP TABLE cache_entries;
 ALTER TABLE events RENAME TO events_as_text;
 
 CREATE TABLE events (
-    run_no {integer} NOT NULL,
-    seq {integer} NOT NULL,
-    body {blob} NOT NULL,
-    PRIMARY KEY (run_no, seq)
-) {without_rowid};
+    place {integer} PRIMARY KEY,
+    body {blob} NOT NULL
+);
 
-INSERT INTO events (run_no, seq, body) SELECT run_no, seq, {body_as_bytes} FROM events_as_text;
+INSERT INTO events (place, body)
+SELECT run_no * 4294967296 + seq, {body_as_bytes} FROM events_as_text ORDER BY run_no, seq;
 
 DROP TABLE events_as_text;
 
@@ -53,14 +54,12 @@ CREATE TABLE artifacts (
 
 CREATE TABLE uses (
     digest {blob} NOT NULL,
-    run_no {integer} NOT NULL,
-    seq {integer} NOT NULL,
-    PRIMARY KEY (digest, run_no, seq)
+    place {integer} NOT NULL,
+    PRIMARY KEY (digest, place)
 ) {without_rowid};
 
 CREATE TABLE cache_entries (
     key {blob} NOT NULL,
-    run_no {integer} NOT NULL,
-    seq {integer} NOT NULL,
-    PRIMARY KEY (key, run_no, seq)
+    place {integer} NOT NULL,
+    PRIMARY KEY (key, place)
 ) {without_rowid};

@@ -51,16 +51,18 @@ SELECT id FROM runs WHERE id LIKE ? ESCAPE '!' OR id LIKE ? ESCAPE '!' ORDER BY 
 SELECT no, epoch, last_seq FROM runs WHERE id = ? {lock}
 
 -- name: insert_event
-INSERT INTO events (run_no, seq, body) VALUES (?, ?, ?)
+INSERT INTO events (place, body) VALUES (?, ?)
 
 -- name: event
-SELECT body FROM events WHERE run_no = ? AND seq = ?
+SELECT body FROM events WHERE place = ?
 
 -- name: events
-SELECT e.seq, e.body FROM events e JOIN runs r ON r.no = e.run_no WHERE r.id = ? AND e.seq > ? ORDER BY e.seq
+SELECT e.place % 4294967296, e.body FROM runs r
+JOIN events e ON e.place > r.no * 4294967296 + ? AND e.place < (r.no + 1) * 4294967296
+WHERE r.id = ? ORDER BY e.place
 
 -- name: events_of
-SELECT seq, body FROM events WHERE run_no = ? AND seq >= ? ORDER BY seq
+SELECT place % 4294967296, body FROM events WHERE place >= ? AND place < ? ORDER BY place
 
 -- name: start_run
 UPDATE runs SET started_at = ? WHERE no = ?
@@ -102,13 +104,13 @@ ON CONFLICT (run_no, step, "index") DO UPDATE SET state = excluded.state, attemp
 INSERT INTO artifacts (digest, codec, size_bytes, ref) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
 
 -- name: insert_use
-INSERT INTO uses (digest, run_no, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO uses (digest, place) VALUES (?, ?) ON CONFLICT DO NOTHING
 
 -- name: insert_use_of_stored
-INSERT INTO uses (digest, run_no, seq) SELECT digest, ?, ? FROM artifacts WHERE digest = ? ON CONFLICT DO NOTHING
+INSERT INTO uses (digest, place) SELECT digest, CAST(? AS {integer}) FROM artifacts WHERE digest = ? ON CONFLICT DO NOTHING
 
 -- name: insert_cache_entry
-INSERT INTO cache_entries (key, run_no, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO cache_entries (key, place) VALUES (?, ?) ON CONFLICT DO NOTHING
 
 -- liveness -----------------------------------------------------------------------------------------------------------
 
@@ -128,8 +130,8 @@ UPDATE runs SET lease_until = NULL WHERE id = ? AND epoch = ? AND lease_until IS
 
 -- name: cache_entries
 SELECT r.id, e.body FROM cache_entries c
-JOIN runs r ON r.no = c.run_no JOIN events e ON e.run_no = c.run_no AND e.seq = c.seq
-WHERE c.key = ? ORDER BY c.run_no DESC, c.seq DESC
+JOIN events e ON e.place = c.place JOIN runs r ON r.no = c.place / 4294967296
+WHERE c.key = ? ORDER BY c.place DESC
 
 -- name: claims
 SELECT n.entries, s.run_no, s.step, s."index", r.id, r.state, r.host, r.lease_until
@@ -137,7 +139,7 @@ FROM (SELECT count(*) AS entries FROM cache_entries WHERE key = ?) n
 LEFT JOIN step_runs s ON s.claim = ? LEFT JOIN runs r ON r.no = s.run_no
 
 -- name: forget_cache_entry
-DELETE FROM cache_entries WHERE key = ? AND run_no IN (SELECT no FROM runs WHERE id = ?)
+DELETE FROM cache_entries WHERE key = ? AND place / 4294967296 IN (SELECT no FROM runs WHERE id = ?)
 
 -- name: take_cache_lease
 INSERT INTO cache_leases (key, owner, until) VALUES (?, ?, ?)
@@ -180,7 +182,7 @@ SELECT digest, body FROM manifests
 DELETE FROM step_runs WHERE run_no = ?
 
 -- name: delete_run_events
-DELETE FROM events WHERE run_no = ?
+DELETE FROM events WHERE place >= ? AND place < ?
 
 -- name: delete_run_texts
 DELETE FROM texts WHERE run_no = ?
@@ -195,10 +197,10 @@ DELETE FROM run_records WHERE run_no = ?
 DELETE FROM runs WHERE no = ?
 
 -- name: sweep_cache_entries
-DELETE FROM cache_entries WHERE run_no NOT IN (SELECT no FROM runs)
+DELETE FROM cache_entries WHERE place / 4294967296 NOT IN (SELECT no FROM runs)
 
 -- name: sweep_uses
-DELETE FROM uses WHERE run_no NOT IN (SELECT no FROM runs)
+DELETE FROM uses WHERE place / 4294967296 NOT IN (SELECT no FROM runs)
 
 -- name: sweep_artifacts
 DELETE FROM artifacts WHERE NOT EXISTS (SELECT 1 FROM uses u WHERE u.digest = artifacts.digest)
