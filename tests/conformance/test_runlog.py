@@ -134,7 +134,7 @@ def _digests_by_event(store: SqlStore, run_id: str) -> tuple[set[tuple[str, int]
 
 def _uses(store: SqlStore, run_id: str) -> set[tuple[str, int]]:
     rows = store.database.connection.execute(
-        "SELECT r.id, u.digest, u.place % 4294967296 FROM uses u JOIN runs r ON r.no = u.place / 4294967296"
+        "SELECT r.id, u.digest, u.place & 4294967295 FROM uses u JOIN runs r ON r.no = u.place / 4294967296"
     ).fetchall()
     return {(unpacked(digest), seq) for found, digest, seq in rows if found == run_id}
 

@@ -57,12 +57,12 @@ INSERT INTO events (place, body) VALUES (?, ?)
 SELECT body FROM events WHERE place = ?
 
 -- name: events
-SELECT e.place % 4294967296, e.body FROM runs r
+SELECT e.place & 4294967295, e.body FROM runs r
 JOIN events e ON e.place > r.no * 4294967296 + ? AND e.place < (r.no + 1) * 4294967296
 WHERE r.id = ? ORDER BY e.place
 
 -- name: events_of
-SELECT place % 4294967296, body FROM events WHERE place >= ? AND place < ? ORDER BY place
+SELECT place & 4294967295, body FROM events WHERE place >= ? AND place < ? ORDER BY place
 
 -- name: start_run
 UPDATE runs SET started_at = ? WHERE no = ?
