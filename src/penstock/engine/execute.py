@@ -216,7 +216,7 @@ class Execution:
         return StepOutcome(failure=failure)
 
     def _finish(self, outcome: StepOutcome, seconds: float, cpu_seconds: float) -> StepOutcome:
-        outcome.seconds, outcome.cpu_seconds = seconds, cpu_seconds
+        outcome.seconds, outcome.cpu_seconds = round(seconds, 6), round(cpu_seconds, 6)
         clean = self._clean
         outcome.observations = tuple(
             Observation(clean(seen.kind), clean(seen.name), clean(seen.version)) for seen in self._context.observations

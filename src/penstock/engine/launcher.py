@@ -58,6 +58,7 @@ class Launcher:
         self._services = services
         self._clock: Clock = services.clock
         self._fingerprints: dict[str, Fingerprint | None] = {}
+        self._parts: dict[str, dict[str, str] | None] = {}
         self._use_cache = bool(record.options.get("cache", True))
         self._forced = frozenset(record.options.get("force", ()))
         self._host, self._pid = os.uname().nodename, os.getpid()
@@ -147,6 +148,14 @@ class Launcher:
 
     def key_parts(self, node: Node) -> dict[str, str] | None:
         """What the cache key is made of besides inputs; None for a step that must not be cached."""
+        if node.name in self._parts:
+            return self._parts[node.name]
+        parts = self._key_parts(node)
+        if not node.options.env:  # the environment may change while the run goes on
+            self._parts[node.name] = parts
+        return parts
+
+    def _key_parts(self, node: Node) -> dict[str, str] | None:
         if not node.options.cache:
             return None
         fingerprint = self.fingerprint(node.target)

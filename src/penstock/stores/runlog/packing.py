@@ -12,17 +12,10 @@ import re
 _PHRASES = (
     b'{"type":"attempt_started","at":',
     b'{"type":"step_succeeded","at":',
-    b'{"type":"step_cached","at":',
-    b',"step":"',
-    b'","index":"',
-    b',"attempt":1,"host":"',
-    b',"inputs":{"',
-    b',"parts":{"code":',
     b',"outputs":{"output":{"digest":',
     b',"codec":"json","size_bytes":',
+    b',"parts":{"code":',
     b',"meta":{"type":"',
-    b',"seconds":',
-    b',"cpu_seconds":',
 )
 _MARKS = tuple((phrase, bytes([number])) for number, phrase in enumerate(_PHRASES, start=1))
 _PHRASE_OF = {mark: phrase for phrase, mark in _MARKS}
