@@ -15,8 +15,12 @@ from ...ports.records import CodePart, Fingerprint
 from .distributions import Distributions
 from .facts import Import, Mention
 from .project import Place, Project, SourceFile
+from .registries import Registries
 
 _STDLIB = sys.stdlib_module_names
+_DATA = "reads a file of a package, whose content is no input (see read and context().observe)"
+_DOCS = "reads docstrings, which do not count"
+_FOUND = "finds modules that are not named in the source"
 _BLIND = {
     "eval": "runs code that only exists while it runs",
     "exec": "runs code that only exists while it runs",
@@ -25,6 +29,19 @@ _BLIND = {
     "globals": "reaches names of its module that are not written in the source",
     "__import__": "imports a module that is not named in the source",
     "importlib.import_module": "imports a module that is not named in the source",
+    "importlib.resources.files": _DATA,
+    "importlib.resources.open_text": _DATA,
+    "importlib.resources.open_binary": _DATA,
+    "importlib.resources.read_text": _DATA,
+    "importlib.resources.read_binary": _DATA,
+    "importlib.resources.path": _DATA,
+    "pkgutil.get_data": _DATA,
+    "pkgutil.iter_modules": _FOUND,
+    "pkgutil.walk_packages": _FOUND,
+    "importlib.metadata.entry_points": _FOUND,
+    "__doc__": _DOCS,
+    "inspect.getdoc": _DOCS,
+    "__subclasses__": "finds classes that are not named in the source; those of other files do not count",
 }
 _ENVIRONMENT = frozenset({"os.environ", "os.environ.get", "os.getenv"})
 _WHOLE = -1  # in place of a statement's number: the module itself
@@ -43,6 +60,10 @@ class Closure:
         self._numbers: dict[tuple[str, int], int] = {}
         self._queue: list[tuple[SourceFile, int]] = []
         self._edges: list[Edge] = []
+        self._registries = Registries(project, self._locate)
+        # Top-level names that were reached, and whether by more than what fills them.
+        self._named: dict[tuple[str, str], bool] = {}
+        self._filling = False  # the mention that is followed stands in a function that changes what it names
         self._following: set[tuple[str, tuple[str, ...]]] = set()
         # file -> (name, import) -> whether it leads outside; one part for each file, so that `why` can show the line
         self._imports: dict[str, dict[tuple[str, Import], tuple[SourceFile, bool]]] = {}
@@ -63,6 +84,8 @@ class Closure:
         while done < len(self._queue):
             self._block(*self._queue[done])
             done += 1
+            if done == len(self._queue):
+                self._changed_elsewhere()
         return Fingerprint(
             digest=digest_json([self._records, self._packages]),
             parts=(*self._parts(), *self._import_parts(), *self._binaries),
@@ -102,8 +125,9 @@ class Closure:
                 self._environment(file, mention)
                 continue
             self._edges = []
+            self._filling = any(_overlap(fill, mention.chain) for fill in block.fills)
             if mention.via is None:
-                self._mention(file, mention, frozenset(block.fills))
+                self._mention(file, mention, frozenset(chain[0] for chain in block.fills))
             else:
                 self._import(file, mention.via, mention.chain[1:], mention.line)
             if mention.dynamic and self._is_module(file, mention):
@@ -163,6 +187,8 @@ class Closure:
         self._following.add(key)
         try:
             if known:
+                reads = name not in own_fills and not self._filling
+                self._named[file.path, name] = self._named.get((file.path, name), False) or reads
                 for number in facts.names.get(name, ()):
                     self._add(file, number)
                 self._fills(file, name, own_fills, line)
@@ -188,8 +214,20 @@ class Closure:
             filler = facts.blocks[facts.filled_by[name][0]]
             if filler.label == name:
                 return  # a class that keeps something on itself
-            text = f"'{name}' is changed by {filler.label} ({file.shown}:{filler.first_line}); calls of it from other"
-            self._see_not(file, line or filler.first_line, f"{text} files are not followed")
+            text = f"'{name}' is changed by {filler.label} ({file.shown}:{filler.first_line}); what calls it while"
+            self._see_not(file, line or filler.first_line, f"{text} the steps run is not followed")
+
+    def _changed_elsewhere(self) -> None:
+        """All is followed that the code says; what is left are files that change it when they are imported."""
+        for file in {file.path: file for file, _ in self._queue}.values():
+            self._registries.imported(file)
+        self._edges = []
+        for name, reads in self._named.items():
+            for file, number in self._registries.changing(name, reads):
+                if (file.path, number) not in self._numbers:
+                    self._add(file, number)
+        if self._edges:
+            self._records.append(["changed elsewhere", self._edges])
 
     def _stars(self, file: SourceFile, chain: tuple[str, ...]) -> bool:
         """A name that may come from `from x import *`."""
@@ -326,6 +364,11 @@ class Closure:
         if mention.via is not None:
             return mention.via.attr is None
         return self._names_module(file, mention.chain[0])
+
+
+def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two chains may mean one thing: `config.x` is not `config.y`, and may be all of `config`."""
+    return all(a == b for a, b in zip(one[:2], other[:2], strict=False))
 
 
 def _is_builtin(name: str) -> bool:

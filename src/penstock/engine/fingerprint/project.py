@@ -133,6 +133,14 @@ class Project:
             return Place(None, path) if self._is_module_folder(path) else None
         return found
 
+    def package_of(self, path: str) -> str | None:
+        """The `__init__.py` of the package that a module, or a package's own `__init__.py`, lies in."""
+        folder = os.path.dirname(path)
+        if os.path.basename(path) == "__init__.py":
+            folder = os.path.dirname(folder)
+        known = self.owns(folder) and "__init__.py" in self._listing(folder)
+        return os.path.join(folder, "__init__.py") if known else None
+
     def _find(self, folder: str, name: str) -> Place | None:
         entries = self._listing(folder)
         if name in entries and name not in _FOREIGN:
