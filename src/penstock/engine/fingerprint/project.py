@@ -17,6 +17,7 @@ from .memo import Memo
 
 _FOREIGN = ("site-packages", "dist-packages", ".venv", "venv", "__pycache__", "node_modules", ".git", ".tox", ".nox")
 _EXTENSIONS = (".so", ".pyd")
+_STDLIB = sys.stdlib_module_names
 
 
 class SourceFile:
@@ -51,7 +52,10 @@ class Place(NamedTuple):
 
 
 class Project:
-    """The files below a root that are the user's own."""
+    """The files that are the user's own: below a root, and beside it where no environment keeps a version of them.
+
+    Beside it lies what is installed in editable mode, or found through PYTHONPATH.
+    """
 
     def __init__(self, root: str, memo: Memo) -> None:
         self.root = root
@@ -59,7 +63,12 @@ class Project:
         self._files: dict[str, SourceFile | None] = {}
         self._entries: dict[str, frozenset[str]] = {}
         self._found: dict[tuple[str, str], Place | None] = {}
-        self._general = [root, os.path.join(root, "src"), *self._path_entries()]
+        entries = _own_path_entries()
+        self._beside = [entry for entry in entries if not _below(root, entry)]
+        self._editable = _editable_modules()
+        self._homes = [root, *self._beside, *map(os.path.dirname, self._editable.values())]
+        inside = [entry for entry in entries if _below(root, entry)]
+        self._general = list(dict.fromkeys([root, os.path.join(root, "src"), *inside]))
 
     def file(self, path: str) -> SourceFile | None:
         """The file at an absolute path; None where there is none."""
@@ -76,19 +85,20 @@ class Project:
         return self._files[path]
 
     def shown(self, path: str) -> str:
-        """A path as people and part names have it: relative to the root, or only its name when it is outside."""
-        if not self.owns(path):
-            return os.path.basename(path)
-        return path[len(self.root) + 1 :].replace(os.sep, "/")
+        """A path as people and part names have it: relative to where it belongs, or only its name."""
+        home = self._home(path)
+        return os.path.basename(path) if home is None else path[len(home) + 1 :].replace(os.sep, "/")
 
     def binary_digest(self, path: str) -> str:
         """Digest of an extension module's bytes."""
         return digest_file(path)[0]
 
     def owns(self, path: str) -> bool:
-        """Whether a path is the user's own: below the root and in no environment."""
-        inside = path == self.root or path.startswith(self.root + os.sep)
-        return inside and not any(part in _FOREIGN for part in path[len(self.root) :].split(os.sep))
+        """Whether a path is the user's own: below the root, or beside it, and in no environment."""
+        return self._home(path) is not None
+
+    def _home(self, path: str) -> str | None:
+        return next((home for home in self._homes if _below(home, path)), None)
 
     def module(self, name: str, importer: SourceFile, entry: SourceFile) -> Place | None:
         """An absolute import, as it would be found from a file when the step in `entry` runs."""
@@ -97,7 +107,16 @@ class Project:
             place = self.inside(folder, first)
             if place is not None:
                 return self._descend(place, rest)
-        return None
+        place = self._found_beside(first)
+        return None if place is None else self._descend(place, rest)
+
+    def _found_beside(self, name: str) -> Place | None:
+        if name in _STDLIB:
+            return None
+        if name in self._editable:
+            folder, _, last = self._editable[name].rpartition(os.sep)
+            return self.inside(folder, last.removesuffix(".py"))
+        return next((place for folder in self._beside if (place := self.inside(folder, name)) is not None), None)
 
     def namespace(self, name: str, importer: SourceFile, entry: SourceFile) -> Place | None:
         """Like `module`, for a folder without `__init__.py`; Python considers these last."""
@@ -168,9 +187,6 @@ class Project:
             yield importer.folder
         yield from self._general
 
-    def _path_entries(self) -> list[str]:
-        return [entry for entry in dict.fromkeys(map(os.path.abspath, filter(None, sys.path))) if self.owns(entry)]
-
     def _is_module_folder(self, path: str) -> bool:
         if os.path.basename(path) in _FOREIGN or not os.path.isdir(path):
             return False
@@ -187,3 +203,31 @@ class Project:
                 entries = frozenset()
             self._entries[folder] = entries
         return entries
+
+
+def _below(home: str, path: str) -> bool:
+    inside = path == home or path.startswith(home + os.sep)
+    return inside and not any(part in _FOREIGN for part in path[len(home) :].split(os.sep))
+
+
+def _own_path_entries() -> list[str]:
+    """Folders that Python imports from and that are part of no environment."""
+    environments = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__)}
+    environments |= {os.path.realpath(each) for each in environments}
+    found = []
+    for entry in dict.fromkeys(map(os.path.abspath, filter(None, sys.path))):
+        within = any(entry == each or entry.startswith(each + os.sep) for each in environments)
+        if not within and not any(part in _FOREIGN for part in entry.split(os.sep)) and os.path.isdir(entry):
+            found.append(entry)
+    return found
+
+
+def _editable_modules() -> dict[str, str]:
+    """Top-level module -> its file or folder, of editable installs that work by a finder instead of a folder."""
+    found: dict[str, str] = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__editable___"):
+            mapping = getattr(module, "MAPPING", None)
+            if isinstance(mapping, dict):
+                found |= {str(key): os.path.abspath(str(path)) for key, path in mapping.items()}
+    return found
