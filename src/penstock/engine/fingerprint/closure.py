@@ -14,10 +14,9 @@ from ...core.canonical import digest_json
 from ...ports.records import CodePart, Fingerprint
 from .distributions import Distributions
 from .facts import Import, Mention
+from .imports import Imports, Registries
 from .project import Place, Project, SourceFile
-from .registries import Registries
 
-_STDLIB = sys.stdlib_module_names
 _DATA = "reads a file of a package, whose content is no input (see read and context().observe)"
 _DOCS = "reads docstrings, which do not count"
 _FOUND = "finds modules that are not named in the source"
@@ -53,14 +52,15 @@ Edge = int | str
 class Closure:
     """One walk from one step. `entry` is the step's file: its folder is the first place for absolute imports."""
 
-    def __init__(self, project: Project, distributions: Distributions, entry: SourceFile) -> None:
+    def __init__(self, project: Project, distributions: Distributions, modules: Imports, entry: SourceFile) -> None:
         self._project = project
         self._distributions = distributions
         self._entry = entry
         self._numbers: dict[tuple[str, int], int] = {}
         self._queue: list[tuple[SourceFile, int]] = []
         self._edges: list[Edge] = []
-        self._registries = Registries(project, self._locate)
+        self._modules = modules
+        self._registries = Registries(modules)
         # Top-level names that were reached, and whether by more than what fills them.
         self._named: dict[tuple[str, str], bool] = {}
         self._filling = False  # the mention that is followed stands in a function that changes what it names
@@ -68,7 +68,6 @@ class Closure:
         # file -> (name, import) -> whether it leads outside; one part for each file, so that `why` can show the line
         self._imports: dict[str, dict[tuple[str, Import], tuple[SourceFile, bool]]] = {}
         self._binaries: list[CodePart] = []
-        self._places: dict[tuple[str, str, int], Place | None] = {}
         self._packages: dict[str, str] = {}
         self._unseen: dict[str, None] = {}
         self._records: list[object] = []
@@ -250,22 +249,7 @@ class Closure:
     # ---- imports
 
     def _locate(self, file: SourceFile, each: Import) -> Place | None:
-        """Where an imported module lies in the project; None where it is not one of the project's."""
-        key = (file.folder, each.module, each.level)
-        if key not in self._places:
-            self._places[key] = self._find(file, each)
-        return self._places[key]
-
-    def _find(self, file: SourceFile, each: Import) -> Place | None:
-        if each.level:
-            return self._project.relative(each.module, each.level, file)
-        first = each.module.partition(".")[0]
-        if first == "penstock":
-            return None  # ready-made steps and functions count by penstock's version
-        place = self._project.module(each.module, file, self._entry)
-        if place is None and first not in _STDLIB and not self._distributions.of(each.module):
-            place = self._project.namespace(each.module, file, self._entry)
-        return place
+        return self._modules.locate(file, each)
 
     def _import(
         self, file: SourceFile, each: Import, rest: tuple[str, ...], line: int = 0, alias: str | None = None
@@ -313,18 +297,25 @@ class Closure:
         self._add(file, _WHOLE)
 
     def _everything(self, file: SourceFile) -> None:
+        # By its names, in their order: a definition that is moved out of the module and imported again is still there.
+        facts, found, named = file.facts, list[object](), set[int]()
+        for name in sorted(facts.names.keys() | facts.imports.keys()):
+            imports = facts.imports.get(name, ())
+            numbers = facts.names.get(name, ())
+            named.update(numbers)
+            if numbers or any(each.attr is not None for each in imports):
+                self._edges = []
+                self._follow(file, (name,))
+                found.append([name, self._edges])
         self._edges = []
-        for number in range(len(file.facts.blocks)):
-            self._add(file, number)
-        for name, imports in file.facts.imports.items():
-            for each in imports:
-                if each.attr is not None:
-                    self._import(file, each, (), each.line, alias=name)
-        for star in file.facts.stars:
+        for number in range(len(facts.blocks)):
+            if number not in named:
+                self._add(file, number)
+        for star in facts.stars:
             place = self._locate(file, star)
             if place is not None:
                 self._attribute(file, place, (), star.line)
-        self._records.append(["module", self._edges])
+        self._records.append(["module", found, self._edges])
 
     def _outside(self, module: str, chain: tuple[str, ...], file: SourceFile, each: Import, line: int = 0) -> None:
         name = ".".join((module, *chain))
@@ -333,7 +324,7 @@ class Closure:
             self._see_not(file, each.line, f"module '{'.' * each.level}{module}' was not found")
             return
         first = module.partition(".")[0]
-        if first in _STDLIB:
+        if first in sys.stdlib_module_names:
             if name in _BLIND:
                 self._see_not(file, line or each.line, f"{name} {_BLIND[name]}")
             return

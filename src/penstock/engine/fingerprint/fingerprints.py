@@ -13,6 +13,7 @@ from ...ports.records import Fingerprint
 from ..environment import package_versions
 from .closure import Closure
 from .distributions import Distributions
+from .imports import Imports
 from .memo import Memo
 from .project import Project, SourceFile
 
@@ -34,6 +35,7 @@ class Fingerprints:
         """Forget what the files held; unchanged ones are not parsed again."""
         self._project = Project(self._root, self._memo)
         self._known: dict[str, Fingerprint] = {}
+        self._imports: dict[str, Imports] = {}  # folder of a step's file -> what imports stand for from there
 
     def of(self, target: str, *, function: Callable[..., Any] | None = None) -> Fingerprint:
         """The fingerprint of "relative/file.py:qualname", or of a ready-made step "penstock.module:qualname".
@@ -66,7 +68,10 @@ class Fingerprints:
                 f"the code of step '{target}' cannot be read: there is no file {place} under {self._root}",
                 hint="run from the project's folder, or move the file back",
             )
-        return Closure(self._project, self._distributions, file).of(qualname.partition(".")[0])
+        modules = self._imports.get(file.folder)
+        if modules is None:
+            modules = self._imports[file.folder] = Imports(self._project, self._distributions, file)
+        return Closure(self._project, self._distributions, modules, file).of(qualname.partition(".")[0])
 
     def _file_of(self, function: Callable[..., Any] | None) -> SourceFile | None:
         code = getattr(function, "__code__", None)

@@ -62,6 +62,7 @@ class Project:
         self._memo = memo
         self._files: dict[str, SourceFile | None] = {}
         self._entries: dict[str, frozenset[str]] = {}
+        self._packages: dict[str, str | None] = {}
         self._found: dict[tuple[str, str], Place | None] = {}
         entries = _own_path_entries()
         self._beside = [entry for entry in entries if not _below(root, entry)]
@@ -154,11 +155,13 @@ class Project:
 
     def package_of(self, path: str) -> str | None:
         """The `__init__.py` of the package that a module, or a package's own `__init__.py`, lies in."""
-        folder = os.path.dirname(path)
-        if os.path.basename(path) == "__init__.py":
-            folder = os.path.dirname(folder)
-        known = self.owns(folder) and "__init__.py" in self._listing(folder)
-        return os.path.join(folder, "__init__.py") if known else None
+        if path not in self._packages:
+            folder = os.path.dirname(path)
+            if os.path.basename(path) == "__init__.py":
+                folder = os.path.dirname(folder)
+            known = self.owns(folder) and "__init__.py" in self._listing(folder)
+            self._packages[path] = os.path.join(folder, "__init__.py") if known else None
+        return self._packages[path]
 
     def _find(self, folder: str, name: str) -> Place | None:
         entries = self._listing(folder)
