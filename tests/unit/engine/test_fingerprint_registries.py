@@ -1,5 +1,6 @@
 """What other files do to a step's names when they are imported, and code that lies beside the project."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import sys

@@ -15,6 +15,7 @@ from ...ports.records import CodePart, Fingerprint
 from .distributions import Distributions
 from .facts import Import, Mention
 from .imports import Imports, Registries
+from .kept import Piece
 from .project import Place, Project, SourceFile
 
 _DATA = "reads a file of a package, whose content is no input (see read and context().observe)"
@@ -67,7 +68,9 @@ class Closure:
         self._following: set[tuple[str, tuple[str, ...]]] = set()
         # file -> (name, import) -> whether it leads outside; one part for each file, so that `why` can show the line
         self._imports: dict[str, dict[tuple[str, Import], tuple[SourceFile, bool]]] = {}
-        self._binaries: list[CodePart] = []
+        self._binaries: list[Piece] = []
+        self._sources: dict[str, SourceFile] = {}
+        self.pieces: tuple[Piece, ...] = ()
         self._packages: dict[str, str] = {}
         self._unseen: dict[str, None] = {}
         self._records: list[object] = []
@@ -85,15 +88,21 @@ class Closure:
             done += 1
             if done == len(self._queue):
                 self._changed_elsewhere()
+        self.pieces = (*self._parts(), *self._import_parts(), *self._binaries)
         return Fingerprint(
             digest=digest_json([self._records, self._packages]),
-            parts=(*self._parts(), *self._import_parts(), *self._binaries),
+            parts=tuple(CodePart(each.name, each.digest, self._text(each)) for each in self.pieces),
             packages=dict(sorted(self._packages.items())),
             unseen=tuple(self._unseen),
         )
 
-    def _parts(self) -> list[CodePart]:
-        parts: list[CodePart] = []
+    def _text(self, piece: Piece) -> str:
+        """The lines as they are written."""
+        file = self._sources.get(piece.path)
+        return "" if file is None else "\n".join(file.lines(first, last) for first, last in piece.spans)
+
+    def _parts(self) -> list[Piece]:
+        parts: list[Piece] = []
         seen: dict[str, int] = {}
         for file, number in self._queue:
             if number == _WHOLE:
@@ -101,16 +110,20 @@ class Closure:
             block = file.facts.blocks[number]
             name = f"{file.shown}:{block.label}"
             seen[name] = count = seen.get(name, 0) + 1
-            parts.append(CodePart(name if count == 1 else f"{name} ({count})", block.digest, file.text(block)))
+            spans = ((block.first_line, block.last_line),)
+            parts.append(Piece(name if count == 1 else f"{name} ({count})", block.digest, file.path, spans))
+            self._sources[file.path] = file
         return parts
 
-    def _import_parts(self) -> list[CodePart]:
+    def _import_parts(self) -> list[Piece]:
         parts = []
         for shown, imports in self._imports.items():
             ordered = sorted(imports.items(), key=lambda item: (item[0][1].line, item[0][0]))
-            lines = {each.line: file.lines(each.line, each.line) for (_, each), (file, _) in ordered}
+            source = ordered[0][1][0]
+            spans = dict.fromkeys((each.line, each.line) for (_, each), (file, _) in ordered if file is source)
+            self._sources[source.path] = source
             meaning = sorted([name, each.module if out else "", each.attr or ""] for (name, each), (_, out) in ordered)
-            parts.append(CodePart(f"{shown}:imports", digest_json(meaning), "\n".join(lines.values())))
+            parts.append(Piece(f"{shown}:imports", digest_json(meaning), source.path, tuple(spans)))
         return parts
 
     def _block(self, file: SourceFile, number: int) -> None:
@@ -340,7 +353,7 @@ class Closure:
         self._edges.append("binary " + content)
         shown = self._project.shown(place.file)
         self._see_not(importer, line or 1, f"'{shown}' is an extension module; its bytes count, not what it calls")
-        part = CodePart(shown, content, "")
+        part = Piece(shown, content)
         if part not in self._binaries:
             self._binaries.append(part)
 

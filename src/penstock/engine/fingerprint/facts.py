@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-VERSION = 4  # of the analysis: raised whenever the same bytes would give other facts
+VERSION = 4  # of the analysis: raised whenever the same bytes would give other facts or another digest
 
 
 class Import(msgspec.Struct, frozen=True, array_like=True):

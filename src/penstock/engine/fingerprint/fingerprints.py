@@ -14,6 +14,7 @@ from ..environment import package_versions
 from .closure import Closure
 from .distributions import Distributions
 from .imports import Imports
+from .kept import KeptFingerprints
 from .memo import Memo
 from .project import Project, SourceFile
 
@@ -34,6 +35,7 @@ class Fingerprints:
     def refresh(self) -> None:
         """Forget what the files held; unchanged ones are not parsed again."""
         self._project = Project(self._root, self._memo)
+        self._kept = KeptFingerprints(self._memo, self._project)
         self._known: dict[str, Fingerprint] = {}
         self._imports: dict[str, Imports] = {}  # folder of a step's file -> what imports stand for from there
 
@@ -62,7 +64,13 @@ class Fingerprints:
         place, _, qualname = target.rpartition(":")
         if not place.endswith(".py"):
             return _ready_made(target, place)
-        file = self._project.file(os.path.normpath(os.path.join(self._root, place))) or self._file_of(function)
+        file = self._project.file(os.path.normpath(os.path.join(self._root, place)))
+        if file is not None:
+            kept = self._kept.find(target)
+            if kept is not None:
+                return kept
+        else:
+            file = self._file_of(function)
         if file is None:
             raise NotFoundError(
                 f"the code of step '{target}' cannot be read: there is no file {place} under {self._root}",
@@ -71,7 +79,11 @@ class Fingerprints:
         modules = self._imports.get(file.folder)
         if modules is None:
             modules = self._imports[file.folder] = Imports(self._project, self._distributions, file)
-        return Closure(self._project, self._distributions, modules, file).of(qualname.partition(".")[0])
+        closure = Closure(self._project, self._distributions, modules, file)
+        found = closure.of(qualname.partition(".")[0])
+        if self._project.owns(file.path):
+            self._kept.keep(target, found, closure.pieces)
+        return found
 
     def _file_of(self, function: Callable[..., Any] | None) -> SourceFile | None:
         code = getattr(function, "__code__", None)

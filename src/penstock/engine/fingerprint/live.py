@@ -104,7 +104,7 @@ def _cell(project: Project, source: str, globals: Mapping[str, Any]) -> SourceFi
     facts = analyse(content, _penstock_names(globals))
     if facts.problem is not None:
         raise _UnknownSource("notebook")
-    return SourceFile(path, "notebook", content, facts)
+    return SourceFile(path, "notebook", content, lambda _, __: facts)
 
 
 def _penstock_names(globals: Mapping[str, Any]) -> dict[str, bool]:

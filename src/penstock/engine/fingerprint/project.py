@@ -8,36 +8,42 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ...core.canonical import digest_bytes, digest_file
-from .facts import Block, ModuleFacts
+from .facts import ModuleFacts
 from .memo import Memo
 
 _FOREIGN = ("site-packages", "dist-packages", ".venv", "venv", "__pycache__", "node_modules", ".git", ".tox", ".nox")
 _EXTENSIONS = (".so", ".pyd")
+_MATTERS = (".py", *_EXTENSIONS, "pyvenv.cfg")
 _STDLIB = sys.stdlib_module_names
 
 
 class SourceFile:
-    """One file of the project: its place relative to the root, its bytes and their facts."""
+    """One file of the project: its place relative to the root, its bytes and, once somebody asks, their facts."""
 
-    __slots__ = ("_lines", "content", "facts", "folder", "path", "shown")
+    __slots__ = ("_analyse", "_facts", "_lines", "content", "digest", "folder", "path", "shown")
 
-    def __init__(self, path: str, shown: str, content: bytes, facts: ModuleFacts) -> None:
+    def __init__(self, path: str, shown: str, content: bytes, analyse: Callable[[str, bytes], ModuleFacts]) -> None:
         self.path = path
         self.shown = shown
         self.content = content
-        self.facts = facts
+        self.digest = digest_bytes(content)
         self.folder = os.path.dirname(path)
+        self._analyse = analyse
+        self._facts: ModuleFacts | None = None
         self._lines: list[bytes] | None = None
 
-    def text(self, block: Block) -> str:
-        """The statement as it is written."""
-        return self.lines(block.first_line, block.last_line)
+    @property
+    def facts(self) -> ModuleFacts:
+        if self._facts is None:
+            self._facts = self._analyse(self.digest, self.content)
+        return self._facts
 
     def lines(self, first: int, last: int) -> str:
+        """Lines as they are written, counted from 1, the last one included."""
         if self._lines is None:
             self._lines = self.content.replace(b"\r\n", b"\n").split(b"\n")
         return b"\n".join(self._lines[first - 1 : last]).decode("utf-8", "replace")
@@ -60,6 +66,7 @@ class Project:
     def __init__(self, root: str, memo: Memo) -> None:
         self.root = root
         self._memo = memo
+        self._binaries: dict[str, str] = {}
         self._files: dict[str, SourceFile | None] = {}
         self._entries: dict[str, frozenset[str]] = {}
         self._packages: dict[str, str | None] = {}
@@ -80,10 +87,28 @@ class Project:
             except OSError:
                 self._files[path] = None
             else:
-                digest = digest_bytes(content)
-                facts = self._memo.facts(digest, content)
-                self._files[path] = SourceFile(path, self.shown(path), content, facts)
+                self._files[path] = SourceFile(path, self.shown(path), content, self._memo.facts)
         return self._files[path]
+
+    def file_digest(self, path: str) -> str:
+        """Digest of a source file or an extension module; "" where there is none."""
+        if path.endswith(_EXTENSIONS):
+            return self.binary_digest(path)
+        file = self.file(path)
+        return "" if file is None else file.digest
+
+    def folder_digest(self, path: str) -> str:
+        """Digest of the names in a folder that an import could find."""
+        return digest_bytes("\n".join(sorted(self._listing(path))).encode("utf-8", "surrogateescape"))
+
+    def looked_at(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Digests of all files and folders that were asked for so far."""
+        files = {path: "" if file is None else file.digest for path, file in self._files.items()}
+        return files | self._binaries, {path: self.folder_digest(path) for path in self._entries}
+
+    def search_path(self) -> tuple[list[str], list[str], dict[str, str]]:
+        """Where imports look besides the folders of files, as this process has it."""
+        return self._general, self._beside, self._editable
 
     def shown(self, path: str) -> str:
         """A path as people and part names have it: relative to where it belongs, or only its name."""
@@ -91,8 +116,13 @@ class Project:
         return os.path.basename(path) if home is None else path[len(home) + 1 :].replace(os.sep, "/")
 
     def binary_digest(self, path: str) -> str:
-        """Digest of an extension module's bytes."""
-        return digest_file(path)[0]
+        """Digest of an extension module's bytes; "" where there is none."""
+        if path not in self._binaries:
+            try:
+                self._binaries[path] = digest_file(path)[0]
+            except OSError:
+                self._binaries[path] = ""
+        return self._binaries[path]
 
     def owns(self, path: str) -> bool:
         """Whether a path is the user's own: below the root, or beside it, and in no environment."""
@@ -191,7 +221,7 @@ class Project:
         yield from self._general
 
     def _is_module_folder(self, path: str) -> bool:
-        if os.path.basename(path) in _FOREIGN or not os.path.isdir(path):
+        if os.path.basename(path) in _FOREIGN:
             return False
         return any(each.endswith(".py") or "." not in each for each in self._listing(path))
 
@@ -199,7 +229,8 @@ class Project:
         entries = self._entries.get(folder)
         if entries is None:
             try:
-                entries = frozenset(os.listdir(folder))
+                # What may be a module, or a folder of modules: no data file that a step writes beside the code.
+                entries = frozenset(each for each in os.listdir(folder) if "." not in each or each.endswith(_MATTERS))
             except OSError:
                 entries = frozenset()
             if "pyvenv.cfg" in entries:
