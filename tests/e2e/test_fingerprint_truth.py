@@ -31,7 +31,7 @@ KINDS: dict[str, Callable[[Source, edits.Definition], str | None]] = {
     "the class of a method": edits.the_class,
 }
 # How many edits of each kind; a fingerprint of sympy costs five times one of scikit-learn.
-EACH = {"sklearn": 24, "sympy": 4, "networkx": 8}
+EACH = {"sklearn": 18, "sympy": 4, "networkx": 6}
 
 
 class Lab:
@@ -142,7 +142,7 @@ def test_an_import_that_leads_elsewhere_misses(lab: Lab) -> None:
             made += 1
         if made >= lab.count():
             break
-    assert made >= 5
+    assert made >= min(lab.count(), 5)
 
 
 def test_another_version_of_a_package_that_is_used_misses(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_a_function_that_nothing_names_hits(lab: Lab) -> None:
             made += 1
         if made >= lab.count():
             break
-    assert made >= 5
+    assert made >= min(lab.count(), 5)
 
 
 def test_a_new_file_that_nothing_imports_hits(lab: Lab) -> None:
@@ -212,7 +212,7 @@ def test_a_function_moved_to_a_file_of_its_own_hits(lab: Lab) -> None:
         made += 1
         if made >= lab.count() // 2:
             break
-    assert made >= 3
+    assert made >= 2
 
 
 def test_the_whole_project_moved_hits(lab: Lab, tmp_path: Path) -> None:
