@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock.engine import environment
-from penstock.engine.fingerprint import Fingerprints, fingerprints
+from penstock.engine.fingerprint import Fingerprints, closure
 from penstock.ports.records import Fingerprint
 
 PRICES = """
@@ -51,13 +51,13 @@ def made_anew(root: Path) -> Fingerprint:
 def followed(root: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether names are followed, or the kept fingerprint is taken as it is."""
     seen: list[str] = []
-    walk = fingerprints.Closure.of
+    walk = closure.Closure.of
 
-    def noted(self: fingerprints.Closure, name: str) -> Fingerprint:
+    def noted(self: closure.Closure, name: str) -> Fingerprint:
         seen.append(name)
         return walk(self, name)
 
-    monkeypatch.setattr(fingerprints.Closure, "of", noted)
+    monkeypatch.setattr(closure.Closure, "of", noted)
     of(root)
     return bool(seen)
 

@@ -15,7 +15,7 @@ from ...ports.records import CodePart, Fingerprint
 from .distributions import Distributions
 from .facts import Import, Mention
 from .imports import Imports, Registries
-from .kept import Piece
+from .kept import Piece, Walked
 from .project import Place, Project, SourceFile
 
 _DATA = "reads a file of a package, whose content is no input (see read and context().observe)"
@@ -368,6 +368,23 @@ class Closure:
         if mention.via is not None:
             return mention.via.attr is None
         return self._names_module(file, mention.chain[0])
+
+
+class Walks:
+    """Walks over one snapshot of a project. Steps of one folder share what imports stand for there."""
+
+    def __init__(self, project: Project, distributions: Distributions) -> None:
+        self._project = project
+        self._distributions = distributions
+        self._modules: dict[str, Imports] = {}
+
+    def __call__(self, entry: SourceFile, name: str) -> Walked:
+        """The fingerprint of a top-level name, and where its parts stand."""
+        modules = self._modules.get(entry.folder)
+        if modules is None:
+            modules = self._modules[entry.folder] = Imports(self._project, self._distributions, entry)
+        closure = Closure(self._project, self._distributions, modules, entry)
+        return closure.of(name), closure.pieces
 
 
 def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

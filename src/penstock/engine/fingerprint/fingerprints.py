@@ -11,10 +11,8 @@ from ...core.canonical import digest_json
 from ...core.errors import NotFoundError
 from ...ports.records import Fingerprint
 from ..environment import package_versions
-from .closure import Closure
 from .distributions import Distributions
-from .imports import Imports
-from .kept import KeptFingerprints
+from .kept import KeptFingerprints, Walked
 from .memo import Memo
 from .project import Project, SourceFile
 
@@ -37,7 +35,7 @@ class Fingerprints:
         self._project = Project(self._root, self._memo)
         self._kept = KeptFingerprints(self._memo, self._project)
         self._known: dict[str, Fingerprint] = {}
-        self._imports: dict[str, Imports] = {}  # folder of a step's file -> what imports stand for from there
+        self._walks: Callable[[SourceFile, str], Walked] | None = None
 
     def of(self, target: str, *, function: Callable[..., Any] | None = None) -> Fingerprint:
         """The fingerprint of "relative/file.py:qualname", or of a ready-made step "penstock.module:qualname".
@@ -76,13 +74,13 @@ class Fingerprints:
                 f"the code of step '{target}' cannot be read: there is no file {place} under {self._root}",
                 hint="run from the project's folder, or move the file back",
             )
-        modules = self._imports.get(file.folder)
-        if modules is None:
-            modules = self._imports[file.folder] = Imports(self._project, self._distributions, file)
-        closure = Closure(self._project, self._distributions, modules, file)
-        found = closure.of(qualname.partition(".")[0])
+        if self._walks is None:
+            from .closure import Walks  # where everything was kept, no names are followed
+
+            self._walks = Walks(self._project, self._distributions)
+        found, pieces = self._walks(file, qualname.partition(".")[0])
         if self._project.owns(file.path):
-            self._kept.keep(target, found, closure.pieces)
+            self._kept.keep(target, found, pieces)
         return found
 
     def _file_of(self, function: Callable[..., Any] | None) -> SourceFile | None:

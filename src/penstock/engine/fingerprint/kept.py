@@ -27,6 +27,9 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     spans: Spans = ()
 
 
+Walked = tuple[Fingerprint, tuple[Piece, ...]]
+
+
 class Kept(msgspec.Struct, frozen=True, array_like=True):
     """A fingerprint, and what it was made from."""
 
