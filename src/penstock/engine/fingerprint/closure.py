@@ -14,9 +14,13 @@ from ...core.canonical import digest_json
 from ...ports.records import CodePart, Fingerprint
 from .distributions import Distributions
 from .facts import Import, Mention
+from .imports import Imports, Registries
+from .kept import Piece, Walked
 from .project import Place, Project, SourceFile
 
-_STDLIB = sys.stdlib_module_names
+_DATA = "reads a file of a package, whose content is no input (see read and context().observe)"
+_DOCS = "reads docstrings, which do not count"
+_FOUND = "finds modules that are not named in the source"
 _BLIND = {
     "eval": "runs code that only exists while it runs",
     "exec": "runs code that only exists while it runs",
@@ -25,6 +29,19 @@ _BLIND = {
     "globals": "reaches names of its module that are not written in the source",
     "__import__": "imports a module that is not named in the source",
     "importlib.import_module": "imports a module that is not named in the source",
+    "importlib.resources.files": _DATA,
+    "importlib.resources.open_text": _DATA,
+    "importlib.resources.open_binary": _DATA,
+    "importlib.resources.read_text": _DATA,
+    "importlib.resources.read_binary": _DATA,
+    "importlib.resources.path": _DATA,
+    "pkgutil.get_data": _DATA,
+    "pkgutil.iter_modules": _FOUND,
+    "pkgutil.walk_packages": _FOUND,
+    "importlib.metadata.entry_points": _FOUND,
+    "__doc__": _DOCS,
+    "inspect.getdoc": _DOCS,
+    "__subclasses__": "finds classes that are not named in the source; those of other files do not count",
 }
 _ENVIRONMENT = frozenset({"os.environ", "os.environ.get", "os.getenv"})
 _WHOLE = -1  # in place of a statement's number: the module itself
@@ -36,18 +53,24 @@ Edge = int | str
 class Closure:
     """One walk from one step. `entry` is the step's file: its folder is the first place for absolute imports."""
 
-    def __init__(self, project: Project, distributions: Distributions, entry: SourceFile) -> None:
+    def __init__(self, project: Project, distributions: Distributions, modules: Imports, entry: SourceFile) -> None:
         self._project = project
         self._distributions = distributions
         self._entry = entry
         self._numbers: dict[tuple[str, int], int] = {}
         self._queue: list[tuple[SourceFile, int]] = []
         self._edges: list[Edge] = []
+        self._modules = modules
+        self._registries = Registries(modules)
+        # Top-level names that were reached, and whether by more than what fills them.
+        self._named: dict[tuple[str, str], bool] = {}
+        self._filling = False  # the mention that is followed stands in a function that changes what it names
         self._following: set[tuple[str, tuple[str, ...]]] = set()
         # file -> (name, import) -> whether it leads outside; one part for each file, so that `why` can show the line
         self._imports: dict[str, dict[tuple[str, Import], tuple[SourceFile, bool]]] = {}
-        self._binaries: list[CodePart] = []
-        self._places: dict[tuple[str, str, int], Place | None] = {}
+        self._binaries: list[Piece] = []
+        self._sources: dict[str, SourceFile] = {}
+        self.pieces: tuple[Piece, ...] = ()
         self._packages: dict[str, str] = {}
         self._unseen: dict[str, None] = {}
         self._records: list[object] = []
@@ -63,15 +86,23 @@ class Closure:
         while done < len(self._queue):
             self._block(*self._queue[done])
             done += 1
+            if done == len(self._queue):
+                self._changed_elsewhere()
+        self.pieces = (*self._parts(), *self._import_parts(), *self._binaries)
         return Fingerprint(
             digest=digest_json([self._records, self._packages]),
-            parts=(*self._parts(), *self._import_parts(), *self._binaries),
+            parts=tuple(CodePart(each.name, each.digest, self._text(each)) for each in self.pieces),
             packages=dict(sorted(self._packages.items())),
             unseen=tuple(self._unseen),
         )
 
-    def _parts(self) -> list[CodePart]:
-        parts: list[CodePart] = []
+    def _text(self, piece: Piece) -> str:
+        """The lines as they are written."""
+        file = self._sources.get(piece.path)
+        return "" if file is None else "\n".join(file.lines(first, last) for first, last in piece.spans)
+
+    def _parts(self) -> list[Piece]:
+        parts: list[Piece] = []
         seen: dict[str, int] = {}
         for file, number in self._queue:
             if number == _WHOLE:
@@ -79,16 +110,20 @@ class Closure:
             block = file.facts.blocks[number]
             name = f"{file.shown}:{block.label}"
             seen[name] = count = seen.get(name, 0) + 1
-            parts.append(CodePart(name if count == 1 else f"{name} ({count})", block.digest, file.text(block)))
+            spans = ((block.first_line, block.last_line),)
+            parts.append(Piece(name if count == 1 else f"{name} ({count})", block.digest, file.path, spans))
+            self._sources[file.path] = file
         return parts
 
-    def _import_parts(self) -> list[CodePart]:
+    def _import_parts(self) -> list[Piece]:
         parts = []
         for shown, imports in self._imports.items():
             ordered = sorted(imports.items(), key=lambda item: (item[0][1].line, item[0][0]))
-            lines = {each.line: file.lines(each.line, each.line) for (_, each), (file, _) in ordered}
+            source = ordered[0][1][0]
+            spans = dict.fromkeys((each.line, each.line) for (_, each), (file, _) in ordered if file is source)
+            self._sources[source.path] = source
             meaning = sorted([name, each.module if out else "", each.attr or ""] for (name, each), (_, out) in ordered)
-            parts.append(CodePart(f"{shown}:imports", digest_json(meaning), "\n".join(lines.values())))
+            parts.append(Piece(f"{shown}:imports", digest_json(meaning), source.path, tuple(spans)))
         return parts
 
     def _block(self, file: SourceFile, number: int) -> None:
@@ -102,8 +137,9 @@ class Closure:
                 self._environment(file, mention)
                 continue
             self._edges = []
+            self._filling = any(_overlap(fill, mention.chain) for fill in block.fills)
             if mention.via is None:
-                self._mention(file, mention, frozenset(block.fills))
+                self._mention(file, mention, frozenset(chain[0] for chain in block.fills))
             else:
                 self._import(file, mention.via, mention.chain[1:], mention.line)
             if mention.dynamic and self._is_module(file, mention):
@@ -163,6 +199,8 @@ class Closure:
         self._following.add(key)
         try:
             if known:
+                reads = name not in own_fills and not self._filling
+                self._named[file.path, name] = self._named.get((file.path, name), False) or reads
                 for number in facts.names.get(name, ()):
                     self._add(file, number)
                 self._fills(file, name, own_fills, line)
@@ -188,8 +226,20 @@ class Closure:
             filler = facts.blocks[facts.filled_by[name][0]]
             if filler.label == name:
                 return  # a class that keeps something on itself
-            text = f"'{name}' is changed by {filler.label} ({file.shown}:{filler.first_line}); calls of it from other"
-            self._see_not(file, line or filler.first_line, f"{text} files are not followed")
+            text = f"'{name}' is changed by {filler.label} ({file.shown}:{filler.first_line}); what calls it while"
+            self._see_not(file, line or filler.first_line, f"{text} the steps run is not followed")
+
+    def _changed_elsewhere(self) -> None:
+        """All is followed that the code says; what is left are files that change it when they are imported."""
+        for file in {file.path: file for file, _ in self._queue}.values():
+            self._registries.imported(file)
+        self._edges = []
+        for name, reads in self._named.items():
+            for file, number in self._registries.changing(name, reads):
+                if (file.path, number) not in self._numbers:
+                    self._add(file, number)
+        if self._edges:
+            self._records.append(["changed elsewhere", self._edges])
 
     def _stars(self, file: SourceFile, chain: tuple[str, ...]) -> bool:
         """A name that may come from `from x import *`."""
@@ -212,22 +262,7 @@ class Closure:
     # ---- imports
 
     def _locate(self, file: SourceFile, each: Import) -> Place | None:
-        """Where an imported module lies in the project; None where it is not one of the project's."""
-        key = (file.folder, each.module, each.level)
-        if key not in self._places:
-            self._places[key] = self._find(file, each)
-        return self._places[key]
-
-    def _find(self, file: SourceFile, each: Import) -> Place | None:
-        if each.level:
-            return self._project.relative(each.module, each.level, file)
-        first = each.module.partition(".")[0]
-        if first == "penstock":
-            return None  # ready-made steps and functions count by penstock's version
-        place = self._project.module(each.module, file, self._entry)
-        if place is None and first not in _STDLIB and not self._distributions.of(each.module):
-            place = self._project.namespace(each.module, file, self._entry)
-        return place
+        return self._modules.locate(file, each)
 
     def _import(
         self, file: SourceFile, each: Import, rest: tuple[str, ...], line: int = 0, alias: str | None = None
@@ -275,18 +310,25 @@ class Closure:
         self._add(file, _WHOLE)
 
     def _everything(self, file: SourceFile) -> None:
+        # By its names, in their order: a definition that is moved out of the module and imported again is still there.
+        facts, found, named = file.facts, list[object](), set[int]()
+        for name in sorted(facts.names.keys() | facts.imports.keys()):
+            imports = facts.imports.get(name, ())
+            numbers = facts.names.get(name, ())
+            named.update(numbers)
+            if numbers or any(each.attr is not None for each in imports):
+                self._edges = []
+                self._follow(file, (name,))
+                found.append([name, self._edges])
         self._edges = []
-        for number in range(len(file.facts.blocks)):
-            self._add(file, number)
-        for name, imports in file.facts.imports.items():
-            for each in imports:
-                if each.attr is not None:
-                    self._import(file, each, (), each.line, alias=name)
-        for star in file.facts.stars:
+        for number in range(len(facts.blocks)):
+            if number not in named:
+                self._add(file, number)
+        for star in facts.stars:
             place = self._locate(file, star)
             if place is not None:
                 self._attribute(file, place, (), star.line)
-        self._records.append(["module", self._edges])
+        self._records.append(["module", found, self._edges])
 
     def _outside(self, module: str, chain: tuple[str, ...], file: SourceFile, each: Import, line: int = 0) -> None:
         name = ".".join((module, *chain))
@@ -295,7 +337,7 @@ class Closure:
             self._see_not(file, each.line, f"module '{'.' * each.level}{module}' was not found")
             return
         first = module.partition(".")[0]
-        if first in _STDLIB:
+        if first in sys.stdlib_module_names:
             if name in _BLIND:
                 self._see_not(file, line or each.line, f"{name} {_BLIND[name]}")
             return
@@ -311,7 +353,7 @@ class Closure:
         self._edges.append("binary " + content)
         shown = self._project.shown(place.file)
         self._see_not(importer, line or 1, f"'{shown}' is an extension module; its bytes count, not what it calls")
-        part = CodePart(shown, content, "")
+        part = Piece(shown, content)
         if part not in self._binaries:
             self._binaries.append(part)
 
@@ -326,6 +368,28 @@ class Closure:
         if mention.via is not None:
             return mention.via.attr is None
         return self._names_module(file, mention.chain[0])
+
+
+class Walks:
+    """Walks over one snapshot of a project. Steps of one folder share what imports stand for there."""
+
+    def __init__(self, project: Project, distributions: Distributions) -> None:
+        self._project = project
+        self._distributions = distributions
+        self._modules: dict[str, Imports] = {}
+
+    def __call__(self, entry: SourceFile, name: str) -> Walked:
+        """The fingerprint of a top-level name, and where its parts stand."""
+        modules = self._modules.get(entry.folder)
+        if modules is None:
+            modules = self._modules[entry.folder] = Imports(self._project, self._distributions, entry)
+        closure = Closure(self._project, self._distributions, modules, entry)
+        return closure.of(name), closure.pieces
+
+
+def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two chains may mean one thing: `config.x` is not `config.y`, and may be all of `config`."""
+    return all(a == b for a, b in zip(one[:2], other[:2], strict=False))
 
 
 def _is_builtin(name: str) -> bool:

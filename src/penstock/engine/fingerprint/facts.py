@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-VERSION = 3  # of the analysis: raised whenever the same bytes would give other facts
+VERSION = 4  # of the analysis: raised whenever the same bytes would give other facts or another digest
 
 
 class Import(msgspec.Struct, frozen=True, array_like=True):
@@ -39,7 +41,21 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     first_line: int
     last_line: int
     mentions: tuple[Mention, ...] = ()
-    fills: tuple[str, ...] = ()  # names of the module that its functions change when they are called
+    fills: tuple[tuple[str, ...], ...] = ()  # what its functions change when they are called, by its chain
+    kind: Literal["statement", "function", "class", "maker"] = "statement"  # a maker acts when classes are made of it
+
+
+class Effect(msgspec.Struct, frozen=True, array_like=True):
+    """What importing the file does to something of another file: `number` is the statement that does it.
+
+    Whatever it does, it may call what `chain` stands for, which changes what that fills; a base class only if it is a
+    maker. A mention changes an object itself, unless it is a function or class.
+    """
+
+    number: int
+    chain: tuple[str, ...]
+    via: Import | None = None
+    how: Literal["changes", "mentions", "calls", "inherits"] = "calls"
 
 
 class ModuleFacts(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +69,8 @@ class ModuleFacts(msgspec.Struct, frozen=True, array_like=True):
     filled_by: dict[str, tuple[int, ...]] = {}  # name -> statements that fill it through a function, while importing
     decorated_by: dict[str, tuple[int, ...]] = {}  # name -> definitions decorated with an attribute of it
     changes: dict[str, tuple[int, ...]] = {}  # like `names`, for names that only `import *` can have bound
+    effects: tuple[Effect, ...] = ()
+    modules: tuple[Import, ...] = ()  # what is imported when the file is
     problem: str | None = None  # why the file could not be parsed
 
     def has(self, name: str) -> bool:

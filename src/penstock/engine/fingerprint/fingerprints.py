@@ -11,8 +11,8 @@ from ...core.canonical import digest_json
 from ...core.errors import NotFoundError
 from ...ports.records import Fingerprint
 from ..environment import package_versions
-from .closure import Closure
 from .distributions import Distributions
+from .kept import KeptFingerprints, Walked
 from .memo import Memo
 from .project import Project, SourceFile
 
@@ -33,7 +33,9 @@ class Fingerprints:
     def refresh(self) -> None:
         """Forget what the files held; unchanged ones are not parsed again."""
         self._project = Project(self._root, self._memo)
+        self._kept = KeptFingerprints(self._memo, self._project)
         self._known: dict[str, Fingerprint] = {}
+        self._walks: Callable[[SourceFile, str], Walked] | None = None
 
     def of(self, target: str, *, function: Callable[..., Any] | None = None) -> Fingerprint:
         """The fingerprint of "relative/file.py:qualname", or of a ready-made step "penstock.module:qualname".
@@ -60,13 +62,26 @@ class Fingerprints:
         place, _, qualname = target.rpartition(":")
         if not place.endswith(".py"):
             return _ready_made(target, place)
-        file = self._project.file(os.path.normpath(os.path.join(self._root, place))) or self._file_of(function)
+        file = self._project.file(os.path.normpath(os.path.join(self._root, place)))
+        if file is not None:
+            kept = self._kept.find(target)
+            if kept is not None:
+                return kept
+        else:
+            file = self._file_of(function)
         if file is None:
             raise NotFoundError(
                 f"the code of step '{target}' cannot be read: there is no file {place} under {self._root}",
                 hint="run from the project's folder, or move the file back",
             )
-        return Closure(self._project, self._distributions, file).of(qualname.partition(".")[0])
+        if self._walks is None:
+            from .closure import Walks  # where everything was kept, no names are followed
+
+            self._walks = Walks(self._project, self._distributions)
+        found, pieces = self._walks(file, qualname.partition(".")[0])
+        if self._project.owns(file.path):
+            self._kept.keep(target, found, pieces)
+        return found
 
     def _file_of(self, function: Callable[..., Any] | None) -> SourceFile | None:
         code = getattr(function, "__code__", None)

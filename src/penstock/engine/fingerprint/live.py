@@ -18,6 +18,7 @@ from ...ports.records import Fingerprint
 from .closure import Closure, Edge
 from .distributions import Distributions
 from .facts import Import
+from .imports import Imports
 from .project import Project, SourceFile
 from .reading import analyse
 from .syntax import STEP_DECORATORS
@@ -54,7 +55,7 @@ class _Live(Closure):
         globals: Mapping[str, Any],
         inner: bool,
     ) -> None:
-        super().__init__(project, distributions, cell)
+        super().__init__(project, distributions, Imports(project, distributions, cell), cell)
         self._globals = globals
         self._inner = inner
         self.outside = self._live
@@ -103,7 +104,7 @@ def _cell(project: Project, source: str, globals: Mapping[str, Any]) -> SourceFi
     facts = analyse(content, _penstock_names(globals))
     if facts.problem is not None:
         raise _UnknownSource("notebook")
-    return SourceFile(path, "notebook", content, facts)
+    return SourceFile(path, "notebook", content, lambda _, __: facts)
 
 
 def _penstock_names(globals: Mapping[str, Any]) -> dict[str, bool]:

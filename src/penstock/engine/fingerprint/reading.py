@@ -8,21 +8,25 @@ from __future__ import annotations
 import _ast
 import sys
 import warnings
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from ...core.canonical import digest_bytes
 from .facts import Block, Import, Mention, ModuleFacts
+from .importing import ImportTime
 from .scopes import Scope
 from .syntax import (
-    NO_DEFINITION,
+    MUTATORS,
     STEP_DECORATORS,
     chain_of,
     decorator_chains,
     exports,
     imported,
-    root_name,
+    keeps_what_it_makes,
+    kind_of,
+    modules_of,
+    root_chain,
     step_names,
     top_level,
 )
@@ -31,10 +35,7 @@ _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST
 _NOT_MEANING = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
 # What is evaluated first is walked first: a class body's `x = x` reads the module's x before it binds its own.
 _VALUE_FIRST = (_ast.Assign, _ast.AugAssign, _ast.AnnAssign, _ast.NamedExpr)
-_MUTATORS = frozenset({"add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "pop"}) | {
-    *("popitem", "popleft", "register", "remove", "reverse", "setdefault", "sort", "subscribe", "update", "connect"),
-    *("__setitem__", "__setattr__"),
-}
+_BLIND = frozenset({"__doc__", "__subclasses__"})  # attributes that lead where no name does, of whatever object
 _NESTED = {_ast.ListComp, _ast.SetComp, _ast.DictComp, _ast.GeneratorExp}
 
 
@@ -82,6 +83,7 @@ class _Reader:
         self.out: list[str] = []
         self.scope = Scope("module", None)
         self.in_annotation = False
+        self.in_docs = False
         self.fields: dict[type, tuple[str, ...]] = {}
         self.handlers: dict[type, Callable[[Any], None]] = {
             _ast.Name: self.name,
@@ -105,6 +107,7 @@ class _Reader:
             _ast.MatchMapping: self.named_part,
             _ast.arg: self.argument,
             _ast.AnnAssign: self.annotated,
+            _ast.Assign: self.assigned,
         }
         self.handlers |= dict.fromkeys(_NESTED, self.comprehension)
 
@@ -116,12 +119,14 @@ class _Reader:
         stars: list[Import] = []
         touched: dict[str, list[int]] = {}
         bound: set[str] = set()
-        import_time: dict[str, list[int]] = {}
+        modules: list[Import] = []
+        import_time = ImportTime()
         decorated: dict[str, list[int]] = {}
         for each in top_level(body):
             if isinstance(each, _ast.Import | _ast.ImportFrom):
                 for name, found in imported(each):
                     stars.append(found) if name == "*" else imports.setdefault(name, []).append(found)
+                modules += modules_of(each)
                 continue
             if isinstance(each, _ast.Expr) and isinstance(each.value, _ast.Constant):
                 continue
@@ -137,14 +142,10 @@ class _Reader:
                 touched.setdefault(name, []).append(number)
             chains = decorator_chains(each)
             for chain in chains:
-                import_time.setdefault(chain[0], []).append(number)
                 if len(chain) > 1:
                     decorated.setdefault(chain[0], []).append(number)
-            for base in getattr(each, "bases", ()):
-                import_time.setdefault(root_name(base) or "", []).append(number)  # __init_subclass__, a metaclass
-            if chains is NO_DEFINITION:
-                for load in scope.loads:
-                    import_time.setdefault(load.chain[0], []).append(number)
+            import_time.statement(each, block, scope, chains)
+            modules += scope.modules
         numbers_of = {name: tuple(dict.fromkeys(numbers)) for name, numbers in touched.items()}
         own = {name for name in numbers_of if name in bound or name in imports}
         return ModuleFacts(
@@ -154,8 +155,10 @@ class _Reader:
             stars=tuple(stars),
             exports=exports(body),
             changes={name: each for name, each in numbers_of.items() if stars and name not in own},
-            filled_by=_filled_by(blocks, import_time, imports),
+            filled_by=import_time.filled_by(imports),
             decorated_by={name: tuple(numbers) for name, numbers in decorated.items()},
+            effects=import_time.effects(imports, own, bool(stars)),
+            modules=tuple(dict.fromkeys(modules)),
         )
 
     def block(self, node: _ast.stmt) -> tuple[Block, Scope]:
@@ -171,7 +174,7 @@ class _Reader:
         names = [*scope.touched(), *scope.imports, f"{type(node).__name__.lower()} statement"]
         label = getattr(node, "name", None) or names[0]
         digest = digest_bytes("".join(self.out).encode("utf-8", "surrogatepass"))
-        block = Block(label, digest, first, node.end_lineno or first, mentions, tuple(scope.fills))
+        block = Block(label, digest, first, node.end_lineno or first, mentions, tuple(scope.fills), kind_of(node))
         return block, scope
 
     # ---- the walk
@@ -220,7 +223,9 @@ class _Reader:
 
     def attribute(self, node: _ast.Attribute) -> None:
         if not isinstance(node.ctx, _ast.Load):
-            self.scope.change(root_name(node))
+            self.scope.change(root_chain(node))
+        elif node.attr in _BLIND and not self.in_docs:
+            self.scope.load((node.attr,), node.lineno)
         chain = chain_of(node)
         if chain is None:
             self.plain(node, _ast.Attribute)
@@ -230,7 +235,7 @@ class _Reader:
 
     def subscript(self, node: _ast.Subscript) -> None:
         if not isinstance(node.ctx, _ast.Load):
-            self.scope.change(root_name(node))
+            self.scope.change(root_chain(node))
         else:
             self.asked(chain_of(node.value), node.slice, node.lineno)
         self.plain(node, _ast.Subscript)
@@ -263,14 +268,14 @@ class _Reader:
 
     def call(self, node: _ast.Call) -> None:
         func = node.func
-        if isinstance(func, _ast.Attribute) and func.attr in _MUTATORS:
-            self.scope.change(root_name(func))
+        if isinstance(func, _ast.Attribute) and func.attr in MUTATORS:
+            self.scope.change(root_chain(func))
         chain = chain_of(func)
         if chain is not None and node.args:
             first = node.args[0]
             self.asked(chain, first, node.lineno)
             if chain in (("setattr",), ("delattr",)):
-                self.scope.change(root_name(first))
+                self.scope.change(root_chain(first))
             if chain == ("getattr",) and len(node.args) > 1 and not isinstance(node.args[1], _ast.Constant):
                 target = chain_of(first)
                 if target is not None:
@@ -289,7 +294,7 @@ class _Reader:
         if self.scope.kind == "module":
             # A statement that is run for its effect may change whatever it mentions: `shuffle(X)`, `np.random.seed(0)`.
             for load in self.scope.loads[before:]:
-                self.scope.change(load.chain[0])
+                self.scope.change(load.chain, sure=False)
 
     # ---- definitions
 
@@ -346,6 +351,12 @@ class _Reader:
         self.value(node.target)
         self.out.append(")")
 
+    def assigned(self, node: _ast.Assign) -> None:
+        # `inner.__doc__ = fn.__doc__` passes a docstring on and does nothing by it.
+        self.in_docs = all(isinstance(each, _ast.Attribute) and each.attr == "__doc__" for each in node.targets)
+        self.plain(node, _ast.Assign)
+        self.in_docs = False
+
     def class_definition(self, node: _ast.ClassDef) -> None:
         self.out.append(f"ClassDef {node.name}(")
         self.decorators(node)
@@ -356,6 +367,8 @@ class _Reader:
         self.value(node.body)
         self.close()
         self.scope.bind(node.name)
+        if keeps_what_it_makes(node):
+            self.scope.fills[node.name,] = None
         self.out.append(")")
 
     def comprehension(self, node: Any) -> None:
@@ -395,6 +408,8 @@ class _Reader:
             self.out.append(f"{name}={found.level}:{found.module}:{found.attr},")
             if name != "*":
                 self.scope.bind_import(name, found)
+        if self.scope.kind == "module":
+            self.scope.modules += modules_of(node)
         self.out.append("]")
 
     def global_names(self, node: _ast.Global) -> None:
@@ -410,16 +425,3 @@ class _Reader:
         if name:
             self.scope.bind(name)
         self.plain(node, type(node))
-
-
-def _filled_by(
-    blocks: list[Block], import_time: dict[str, list[int]], imports: Container[str]
-) -> dict[str, tuple[int, ...]]:
-    """Who fills a registry: the function that changes it, and what calls that function while the module is imported."""
-    found: dict[str, list[int]] = {}
-    for number, block in enumerate(blocks):
-        for name in block.fills:
-            if name in imports:
-                continue  # `os.environ.update(...)` in some function does not make os a registry of this file
-            found.setdefault(name, []).extend([number, *import_time.get(block.label, ())])
-    return {name: tuple(dict.fromkeys(numbers)) for name, numbers in found.items()}

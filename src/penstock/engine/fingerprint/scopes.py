@@ -25,7 +25,7 @@ class Load(NamedTuple):
 class Scope:
     """One of module, class, function, comprehension. Ordered containers throughout: digests depend on the order."""
 
-    __slots__ = ("bound", "changed", "fills", "globals", "imports", "kind", "loads", "nonlocals", "parent")
+    __slots__ = ("bound", "changed", "fills", "globals", "imports", "kind", "loads", "modules", "nonlocals", "parent")
 
     def __init__(self, kind: str, parent: Scope | None) -> None:
         self.kind = kind
@@ -33,8 +33,10 @@ class Scope:
         self.bound: dict[str, None] = {}
         self.imports: dict[str, list[Import]] = {}
         self.loads: list[Load] = []
-        self.changed: dict[str, None] = {}  # names whose object is changed here: X[0] = 1, X.append(1)
-        self.fills: dict[str, None] = {}  # names of the module that inner functions change when called
+        self.modules: list[Import] = []  # what its imports run
+        # What is changed here, by its chain: X[0] = 1, X.append(1), module.X = 1
+        self.changed: dict[tuple[str, ...], bool] = {}  # False: it is only mentioned by a statement run for its effect
+        self.fills: dict[tuple[str, ...], None] = {}  # the same of what inner functions change when called
         self.globals: set[str] = set()
         self.nonlocals: set[str] = set()
 
@@ -44,9 +46,9 @@ class Scope:
     def bind_import(self, name: str, found: Import) -> None:
         self.imports.setdefault(name, []).append(found)
 
-    def change(self, name: str | None) -> None:
-        if name is not None:
-            self.changed[name] = None
+    def change(self, chain: tuple[str, ...] | None, sure: bool = True) -> None:
+        if chain is not None:
+            self.changed[chain] = sure or self.changed.get(chain, False)
 
     def load(
         self,
@@ -62,7 +64,7 @@ class Scope:
         self.loads.append(Load(chain, line, via, dynamic, literal=literal))
 
     def touched(self) -> Iterable[str]:
-        return self.bound | self.changed
+        return self.bound | {chain[0]: None for chain in self.changed}
 
     def distinct_loads(self) -> Iterable[Load]:
         """Loads once each, the first line standing for all."""
@@ -102,11 +104,13 @@ class Scope:
         return name in self.bound and name not in self.nonlocals and name not in self.globals
 
     def _hand_changes(self, parent: Scope) -> None:
-        changed = [name for name in self.changed if name in self.globals or not self.local(name)]
-        changed += [name for name in self.bound if name in self.globals]
-        target = parent.fills if self.kind == "function" else parent.changed
-        target.update(dict.fromkeys(changed))
-        parent.fills.update((name, None) for name in self.fills if not self.local(name))
+        changed = [chain for chain in self.changed if chain[0] in self.globals or not self.local(chain[0])]
+        changed += [(name,) for name in self.bound if name in self.globals]
+        if self.kind == "function":
+            parent.fills.update(dict.fromkeys(changed))
+        else:
+            parent.changed.update(dict.fromkeys(changed, True))
+        parent.fills.update((chain, None) for chain in self.fills if not self.local(chain[0]))
 
     def local(self, name: str) -> bool:
         return (name in self.bound or name in self.imports) and name not in self.globals | self.nonlocals

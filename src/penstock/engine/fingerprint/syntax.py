@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import _ast
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from .facts import Import
 
 STEP_DECORATORS = frozenset({"step", "pipeline"})
+MUTATORS = frozenset({"add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "pop"}) | {
+    *("popitem", "popleft", "register", "remove", "reverse", "setdefault", "sort", "subscribe", "update", "connect"),
+    *("__setitem__", "__setattr__"),
+}
 NO_DEFINITION: list[tuple[str, ...]] = []  # decorator_chains of any other statement
 
 
-def root_name(node: Any) -> str | None:
-    """The name that `X.a[0].b(...)` starts from."""
+def root_chain(node: Any) -> tuple[str, ...] | None:
+    """("X", "a") of `X.a[0].b(...)`: its name, and the attributes while it is a chain."""
+    attrs: list[str] = []
     while True:
         if isinstance(node, _ast.Name):
-            return node.id
-        if isinstance(node, _ast.Attribute | _ast.Subscript | _ast.Starred):
+            return (node.id, *reversed(attrs))
+        if isinstance(node, _ast.Attribute):
+            attrs.append(node.attr)
+            node = node.value
+        elif isinstance(node, _ast.Subscript | _ast.Starred):
+            attrs.clear()
             node = node.value
         elif isinstance(node, _ast.Call):
+            attrs.clear()
             node = node.func
         else:
             return None
@@ -80,6 +90,63 @@ def decorator_chains(node: Any) -> list[tuple[str, ...]]:
     return [each for each in chains if each is not None]
 
 
+def kind_of(node: _ast.stmt) -> Literal["statement", "function", "class", "maker"]:
+    """What a top-level statement is; a maker is a class that acts when another is derived from it or made by it."""
+    if isinstance(node, _ast.FunctionDef | _ast.AsyncFunctionDef):
+        return "function"
+    if not isinstance(node, _ast.ClassDef):
+        return "statement"
+    return "maker" if _is_metaclass(node) or "__init_subclass__" in _methods(node) else "class"
+
+
+def keeps_what_it_makes(node: _ast.ClassDef) -> bool:
+    """Whether a class keeps every class that is derived from it or made by it, as plugins are kept."""
+    methods = _methods(node)
+    hooks = [methods.get("__init_subclass__")]
+    if _is_metaclass(node):
+        hooks += [methods.get("__init__"), methods.get("__new__")]
+    for hook in hooks:
+        if hook is not None and hook.args.args:
+            first = hook.args.args[0].arg
+            if any(_keeps(each, first, hook.name == "__new__") for each in _parts(hook)):
+                return True
+    return False
+
+
+def _keeps(node: Any, first: str, on_itself: bool) -> bool:
+    """`X[k] = cls`, `X.append(cls)`; `on_itself`: anything that is put into something of `cls`."""
+    if isinstance(node, _ast.Assign):
+        into: list[Any] = [each for each in node.targets if isinstance(each, _ast.Subscript)]
+        given: list[Any] = [node.value]
+    elif isinstance(node, _ast.Call) and isinstance(node.func, _ast.Attribute) and node.func.attr in MUTATORS:
+        into, given = [node.func], node.args
+    else:
+        return False
+    if on_itself:
+        return any((root_chain(each) or ("",))[0] == first for each in into)
+    return bool(into) and any(isinstance(each, _ast.Name) and each.id == first for each in given)
+
+
+def _methods(node: _ast.ClassDef) -> dict[str, _ast.FunctionDef]:
+    return {each.name: each for each in node.body if isinstance(each, _ast.FunctionDef)}
+
+
+def _is_metaclass(node: _ast.ClassDef) -> bool:
+    chains = [chain_of(each) for each in node.bases]
+    return any(chain is not None and (chain[-1] == "type" or chain[-1].endswith("Meta")) for chain in chains)
+
+
+def _parts(node: Any) -> Iterable[Any]:
+    """A node and everything in it."""
+    waiting = [node]
+    for each in waiting:
+        yield each
+        for name in each._fields:
+            value = getattr(each, name, None)
+            found = value if isinstance(value, list) else [value]
+            waiting += [part for part in found if isinstance(part, _ast.AST)]
+
+
 def imported(node: _ast.Import | _ast.ImportFrom) -> Iterable[tuple[str, Import]]:
     if isinstance(node, _ast.Import):
         for alias in node.names:
@@ -90,6 +157,15 @@ def imported(node: _ast.Import | _ast.ImportFrom) -> Iterable[tuple[str, Import]
         for alias in node.names:
             attr = None if alias.name == "*" else alias.name
             yield alias.asname or alias.name, Import(node.module or "", node.level, attr, node.lineno)
+
+
+def modules_of(node: _ast.Import | _ast.ImportFrom) -> list[Import]:
+    """The modules that an import statement runs; `from a import b` may run a.b."""
+    if isinstance(node, _ast.Import):
+        return [Import(alias.name) for alias in node.names]
+    if node.module == "__future__":
+        return []
+    return [Import(node.module or "", node.level, None if each.name == "*" else each.name) for each in node.names]
 
 
 def exports(body: list[_ast.stmt]) -> tuple[str, ...] | None:

@@ -1,0 +1,81 @@
+"""A whole fingerprint, kept with everything it was made from, so that an unchanged project is only looked at.
+
+What was looked at is kept by content: the digest of each file, the names in each folder that an import might find, the
+packages and the folders that Python imports from. All of it is compared before the fingerprint is taken; times of files
+play no part. Texts are not kept but cut from the files, which are the same.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...core.canonical import digest_bytes, digest_json
+from ...ports.records import CodePart, Fingerprint
+from ..environment import package_versions
+from .memo import Memo
+from .project import Project
+
+Spans = tuple[tuple[int, int], ...]  # first and last lines
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a fingerprint, and where its text stands: in a file of the project, or in none."""
+
+    name: str
+    digest: str
+    path: str = ""
+    spans: Spans = ()
+
+
+Walked = tuple[Fingerprint, tuple[Piece, ...]]
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """A fingerprint, and what it was made from."""
+
+    surroundings: str
+    files: dict[str, str]
+    folders: dict[str, str]
+    digest: str
+    pieces: tuple[Piece, ...]
+    packages: dict[str, str]
+    unseen: tuple[str, ...]
+
+
+class KeptFingerprints:
+    """The fingerprints that earlier processes left, for one snapshot of a project."""
+
+    def __init__(self, memo: Memo, project: Project) -> None:
+        self._memo = memo
+        self._project = project
+        self._surroundings: str | None = None
+
+    def find(self, target: str) -> Fingerprint | None:
+        """The fingerprint of a target, if everything that it was made from is as it was."""
+        kept = self._memo.get(self._name(target), Kept)
+        if kept is None or kept.surroundings != self._now():
+            return None
+        same = all(self._project.folder_digest(path) == digest for path, digest in kept.folders.items())
+        if not same or any(self._project.file_digest(path) != digest for path, digest in kept.files.items()):
+            return None
+        parts = tuple(CodePart(each.name, each.digest, self._text(each)) for each in kept.pieces)
+        return Fingerprint(kept.digest, parts, kept.packages, kept.unseen)
+
+    def keep(self, target: str, found: Fingerprint, pieces: tuple[Piece, ...]) -> None:
+        """Remember a fingerprint with all that the project was asked for so far."""
+        files, folders = self._project.looked_at()
+        kept = Kept(self._now(), files, folders, found.digest, pieces, found.packages, found.unseen)
+        self._memo.put(self._name(target), kept)
+
+    def _name(self, target: str) -> str:
+        return "of-" + digest_bytes(f"{self._project.root}\n{target}".encode("utf-8", "surrogateescape"))
+
+    def _now(self) -> str:
+        """What is asked of the process and not of the project."""
+        if self._surroundings is None:
+            self._surroundings = digest_json([package_versions(), *self._project.search_path()])
+        return self._surroundings
+
+    def _text(self, piece: Piece) -> str:
+        file = self._project.file(piece.path) if piece.path else None
+        return "" if file is None else "\n".join(file.lines(first, last) for first, last in piece.spans)
