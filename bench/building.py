@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+
 from penstock.core.canonical import digest_bytes
 from penstock.core.ids import run_id
 from penstock.ports.events import Event, RunStarted
