@@ -80,14 +80,14 @@ def chain_rows(python: Path, folder: Path) -> list[Row]:
 
 
 def per_step(python: Path, folder: Path, mode: str) -> tuple[Figures, Figures, Figures]:
-    """Milliseconds per step of a chain that runs, of the floor, and of a chain that takes every result from the cache."""
+    """Milliseconds per step: of a chain that runs, of the floor, and of a chain that is all hits."""
     penstock = str(python.parent / "penstock")
-    length = {"one": "1", "many": str(STEPS + 1)}
-    commands = {
-        f"run {n}": [penstock, "run", "chain.py", "--length", steps, "--no-cache"] for n, steps in length.items()
-    }
-    commands |= {f"floor {n}": [str(python), "floor.py", steps, mode.upper()] for n, steps in length.items()}
-    commands |= {f"hit {n}": [penstock, "run", "chain.py", "--length", steps] for n, steps in length.items()}
+    chain = [penstock, "run", "chain.py", "--length"]
+    commands: dict[str, list[str]] = {}
+    for name, steps in (("one", "1"), ("many", str(STEPS + 1))):
+        commands[f"run {name}"] = [*chain, steps, "--no-cache"]
+        commands[f"floor {name}"] = [str(python), "floor.py", steps, mode.upper()]
+        commands[f"hit {name}"] = [*chain, steps]
     fresh(folder)
     taken = interleaved(commands, folder, environment() | {"PENSTOCK_DURABILITY": mode}, runs=RUNS)
 

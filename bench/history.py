@@ -1,4 +1,4 @@
-"""A long history costs a new run nothing: the same commands on a run log of a million step runs and on one of 10,000."""
+"""A long history costs next to nothing: the same commands on a log of a million step runs and on one of 10,000."""
 
 from __future__ import annotations
 

@@ -24,11 +24,12 @@ def rows(python: Path, folder: Path) -> list[Row]:
     }
     fresh(folder)
     taken = interleaved(commands, folder, environment(), runs=RUNS)
-    cpu = {
-        name: (taken[f"{name} {STEPS + 1}"].cpu - taken[f"{name} 1"].cpu) * 1000 / STEPS for name in ("chain", "apart")
-    }
-    wall = (taken[f"apart {STEPS + 1}"].wall - taken["apart 1"].wall) * 1000 / STEPS
+    here, here_one = taken[f"chain {STEPS + 1}"], taken["chain 1"]
+    apart, apart_one = taken[f"apart {STEPS + 1}"], taken["apart 1"]
+    cpu_here = (here.cpu - here_one.cpu) * 1000 / STEPS
+    cpu_apart = (apart.cpu - apart_one.cpu) * 1000 / STEPS
+    wall = (apart.wall - apart_one.wall) * 1000 / STEPS
     return [
-        row(f"a step in a warm worker process, over in-process ({STEPS} steps)", cpu["apart"] - cpu["chain"],
-            "{:.3f} ms CPU", 0.3, beside=f" ({cpu['apart']:.3f} against {cpu['chain']:.3f} ms; wall {wall:.3f} ms)"),
+        row(f"a step in a warm worker process, over in-process ({STEPS} steps)", cpu_apart - cpu_here,
+            "{:.3f} ms CPU", 0.3, beside=f" ({cpu_apart:.3f} against {cpu_here:.3f} ms; wall {wall:.3f} ms)"),
     ]  # fmt: skip
