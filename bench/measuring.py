@@ -40,18 +40,22 @@ def run_once(command: list[str], folder: Path, environment: Mapping[str, str]) -
 
 def interleaved(
     commands: Mapping[str, list[str]],
-    folder: Path,
+    folder: Path | Mapping[str, Path],
     environment: Mapping[str, str],
     *,
     runs: int,
     before: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Figures]:
-    """Medians of `runs` runs of each command, taken in turn so that a drift of the machine meets all alike."""
+    """Medians of `runs` runs of each command, taken in turn so that a drift of the machine meets all alike.
+
+    folder: where they run: one for all, or one for each name
+    """
     every: dict[str, list[Figures]] = {name: [] for name in commands}
     for turn in range(runs + 1):  # the first turn warms the page cache and is not counted
         for name, command in commands.items():
             before(name)
-            figures = run_once(command, folder, environment)
+            place = folder if isinstance(folder, Path) else folder[name]
+            figures = run_once(command, place, environment)
             if turn:
                 every[name].append(figures)
     return {

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 
 Row = tuple[str, str, str, str]  # what, measured, to reach, verdict
+_VERDICTS = {True: "reached", False: "missed"}
 
 
-def row(what: str, value: float, form: str, goal: float, beside: str = "") -> Row:
+def row(what: str, value: float, form: str, goal: float, beside: str = "", *, at_least: bool = False) -> Row:
     unit = form.partition("}")[2]
-    return what, form.format(value) + beside, f"<= {goal:g}{unit}", "reached" if value <= goal else "missed"
+    reached = value >= goal if at_least else value <= goal
+    shown = f"{goal:,g}" if goal < 1e6 else f"{goal:,.0f}"
+    return what, form.format(value) + beside, f"{'>=' if at_least else '<='} {shown}{unit}", _VERDICTS[reached]
 
 
 def environment() -> dict[str, str]:

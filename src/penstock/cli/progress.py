@@ -30,6 +30,7 @@ from .streams import lasting
 from .summary import Summary, name_of
 
 _UPDATE_S = {"plain": 10.0, "json": 0.2}
+_FAILURES = 10  # told one by one at the end of a run
 _ORDER = ("succeeded", "cached", "skipped", "failed", "timed_out", "upstream_failed", "cancelled")
 
 
@@ -45,7 +46,8 @@ class Tally:
         self._attempts: dict[str, int] = {}
         self._scopes: dict[str, tuple[str, ...]] = {}
         self._of_step: dict[str, dict[str, StepRun]] = {}  # mapped steps: index -> step run
-        self._done_of: dict[str, set[str]] = {}  # mapped steps: indexes of those that are done
+        self._finished: dict[str, set[str]] = {}  # mapped steps: the elements that are done
+        self._maps: dict[str, tuple[int, int]] = {}  # scope -> how often it was expanded, elements in all of these
         self._collapsed: set[str] = set()
         self._saved: dict[str, float] = {}  # step -> seconds that the cache saved
         self._spent: dict[tuple[str, str], int] = {}  # attempts before this resume: a retry policy starts anew
@@ -58,6 +60,9 @@ class Tally:
             self._scopes[node.name] = tuple(graph.scopes_of(node.scope))
 
     def event(self, event: Event) -> None:
+        if isinstance(event, MapExpanded) and (event.scope, event.index) not in self.view.sizes:
+            times, elements = self._maps.get(event.scope, (0, 0))
+            self._maps[event.scope] = times + 1, elements + event.size
         self.view.apply(event)
         if isinstance(event, StepCached):
             self.saved_seconds += event.saved_seconds
@@ -66,18 +71,15 @@ class Tally:
             run = self.view.step(event.step, event.index)
             if isinstance(event, AttemptStarted):
                 self._spent.setdefault((event.step, event.index), event.attempt - 1)
-            mapped = self.is_mapped(event.step)
-            if mapped:
+            if self.is_mapped(event.step):
                 self._of_step.setdefault(event.step, {})[event.index] = run
-            self.step_changed(run, event)
-            if mapped:
-                done = self._done_of.setdefault(event.step, set())
-                if not run.state.done:
-                    done.discard(event.index)
+                if run.state.done:
+                    self._finished.setdefault(event.step, set()).add(event.index)
                 else:
-                    done.add(event.index)
-                    if self._is_complete(event.step):
-                        self._collapse(event.step)
+                    self._finished.get(event.step, set()).discard(event.index)
+            self.step_changed(run, event)
+            if run.state.done and self.is_mapped(event.step) and self._is_complete(event.step):
+                self._collapse(event.step)
         elif isinstance(event, MapExpanded) and event.size == 0:
             self.map_finished(event.scope, [])
 
@@ -124,21 +126,14 @@ class Tally:
         return self._saved.get(step, 0.0)
 
     def _is_complete(self, step: str) -> bool:
-        if len(self._done_of[step]) < len(self._of_step[step]):
-            return False
-        expected = self._instances(self._scopes[step], "")
-        return expected is not None and len(self._done_of[step]) >= expected
-
-    def _instances(self, scopes: tuple[str, ...], index: str) -> int | None:
-        if not scopes:
-            return 1
-        size = self.view.sizes.get((scopes[0], index))
-        if size is None:
-            return None
-        if len(scopes) == 1:
-            return size
-        inner = [self._instances(scopes[1:], f"{index}.{at}" if index else str(at)) for at in range(size)]
-        return None if None in inner else sum(each or 0 for each in inner)
+        """Whether every element is done. Counted as events come: an event costs the same however many there are."""
+        outer = 1
+        for scope in self._scopes[step]:
+            times, elements = self._maps.get(scope, (0, 0))
+            if times < outer:
+                return False  # how many elements there will be is not known yet
+            outer = elements
+        return len(self._finished.get(step, ())) >= outer
 
     def _collapse(self, step: str) -> None:
         if step not in self._collapsed:
@@ -313,12 +308,14 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     saved = f"; the cache saved {shown_seconds(summary.saved_seconds)}" if summary.saved_seconds >= 0.001 else ""
     head = f"{symbol(summary.state, stream)} {summary.state} in {shown_seconds(summary.seconds)}"
     lines = [f"{head}{': ' if counts else ''}{', '.join(counts)}{saved}"]
-    for told in summary.failures:
+    for told in summary.failures[:_FAILURES]:
         tries = f" on attempt {told.attempts}" if told.attempts > 1 else ""
         what = paint(f"{told.step} {told.state.replace('_', ' ')}{tries}", "red", stream)
         lines.append(f"  {what}: {told.exception}: {without_control(told.message)}")
         lines += [f"    at {told.where}"] if told.where else []
         lines += [f"    hint: {told.hint}"] if told.hint else []
+    if len(summary.failures) > _FAILURES:
+        lines.append(f"  … and {len(summary.failures) - _FAILURES} more that failed: penstock show {summary.run}")
     for gate in summary.gates:
         if not gate.passed:
             lines.append(f"  {paint(f'{gate.step} refused', 'yellow', stream)}: {'; '.join(gate.reasons)}")

@@ -119,6 +119,8 @@ def shortened(text: str, limit: int) -> str:
     line = _CONTROL.sub("", " ".join(text.split()))
     if width(line) <= limit:
         return line
+    if line.isascii():
+        return line[: limit - 1] + "…"
     while width(line) > limit - 1:
         line = line[:-1]
     return line + "…"

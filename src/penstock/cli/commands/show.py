@@ -9,19 +9,23 @@ from typing import Any
 from ...core.units import shown_size
 from ...engine.comparison import unseen_by
 from ...graph import Graph
-from ...ports.events import StepCached, fold
+from ...ports.events import RunResumed, StepCached
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
 from ...wiring.runner import find_run
+from ..elements import FEW, counts, failed, failures, grouped, origins, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
 from ..summary import name_of, place_of, verdicts
 
+_TOLD = 3  # failures of one map whose traceback is shown
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
-a run is named by its id, the beginning or end of it, its --name, or `last`; an element of a map by STEP[INDEX]
+a run is named by its id, the beginning or end of it, its --name, or `last`; an element of a map by STEP[INDEX];
+a map of more than ten elements is one line, followed by those of its elements that failed
 
 examples:
   penstock show
@@ -46,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
             told = [_with_attempts(run, attempts, found.state) for run in chosen]
             print_json([each | {"unseen": list(unseen)} for each in told])
         else:
-            print("\n\n".join(_step_page(run, attempts, found.state, unseen) for run in chosen))
+            print("\n\n".join(_page(group, attempts, found.state, unseen) for group in grouped(chosen)))
     elif arguments.json:
         record = found.record
         facts = {"code": record.code, "environment": record.environment, "options": record.options}
@@ -77,27 +81,45 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         ["error", found.error],
     ]
     parts = [paint(record.id, "bold"), table([row for row in facts if row[1]], indent="  ")]
+    groups = grouped(steps)
     if steps:
         parts += [
             "",
             table(
-                [_row(run, found.state) for run in steps], ["step", "state", "took", "attempts", "about"], indent="  "
+                [row for group in groups for row in _rows(group, found.state)],
+                ["step", "state", "took", "attempts", "about"],
+                indent="  ",
             ),
         ]
-    kept = fold(event for _, event in store.events(record.id)).kept
+    events = [event for _, event in store.events(record.id)]
+    kept = next((event.kept for event in reversed(events) if isinstance(event, RunResumed)), ())
     if kept:
         parts.append(f"\n  kept from older code: {', '.join(kept)}")
-    saved = sum(event.saved_seconds for _, event in store.events(record.id) if isinstance(event, StepCached))
+    saved = sum(event.saved_seconds for event in events if isinstance(event, StepCached))
     if saved >= 0.001:
         parts.append(f"\n  the cache saved {shown_seconds(saved)}")
-    for run in steps:
-        if run.failure is not None:
-            parts += ["", _failure(run, run.failure)]
+    for group in groups:
+        told = [(run, run.failure) for run in group if run.failure is not None]
+        parts += [text for run, failure in told[:_TOLD] for text in ("", _failure(run, failure))]
+        if len(told) > _TOLD:
+            rest = f"{len(told) - _TOLD} more of {group[0].step}: penstock show {record.id} {group[0].step}"
+            parts.append(f"\n  … and {rest}")
     for gate in verdicts(steps):
         word = "passed" if gate.passed else paint("refused", "yellow")
         parts.append(f"\n  {gate.step} {word}: {'; '.join(gate.reasons)}")
     parts += ["", f"  next: {paint(_next(found, steps), 'bold')}"]
     return "\n".join(parts)
+
+
+def _rows(group: list[StepRun], state: RunState) -> list[list[Any]]:
+    """The lines of a step, or of a map: the whole, then what failed."""
+    if len(group) == 1:
+        return [_row(group[0], state)]
+    attempts = sum(run.attempts for run in group)
+    whole = [f"{group[0].step} x {len(group)}", counts(group, state), times(group), attempts or "", *origins(group)[:1]]
+    bad = failed(group)
+    rows = [whole, *(_row(run, state) for run in bad[:FEW])]
+    return rows + ([[f"… and {len(bad) - FEW} more that failed"]] if len(bad) > FEW else [])
 
 
 def _row(run: StepRun, state: RunState) -> list[Any]:
@@ -181,6 +203,32 @@ def _unseen(found: RunSummary, run: StepRun, store: Store) -> tuple[str, ...]:
     node = next((node for node in graph.nodes if node.name == run.step), None)
     digest = run.parts.get("code")
     return unseen_by(node, store.get_unseen(digest)) if node is not None and digest else ()
+
+
+def _page(group: list[StepRun], attempts: list[Attempt], state: RunState, unseen: tuple[str, ...]) -> str:
+    return _step_page(group[0], attempts, state, unseen) if len(group) == 1 else _map_page(group, state, unseen)
+
+
+def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...]) -> str:
+    """A map of more elements than anybody reads one by one."""
+    step = group[0].step
+    facts: list[list[Any]] = [
+        ["state", counts(group, state)],
+        ["took", times(group)],
+        ["from", ", ".join(origins(group))],
+        ["attempts", sum(run.attempts for run in group)],
+        ["code", group[0].parts.get("code", "")[:12]],
+    ]
+    parts = [paint(f"{step} x {len(group)}", "bold"), table([row for row in facts if row[1]], indent="  ")]
+    if unseen:
+        parts += ["  cannot be seen", *(f"    {text}" for text in unseen)]
+    if told := failures(group):
+        parts += ["  failed", *(f"    {without_control(text)}" for text in told)]
+    slowest = sorted((run for run in group if run.seconds), key=lambda run: -run.seconds)[:3]
+    if slowest:
+        rows = [[name_of(run.step, run.index), shown_seconds(run.seconds)] for run in slowest]
+        parts += ["  slowest", table(rows, indent="    ")]
+    return "\n".join([*parts, f'  one of them: penstock show RUN "{name_of(step, group[0].index)}"'])
 
 
 def _step_page(run: StepRun, attempts: list[Attempt], state: RunState, unseen: tuple[str, ...]) -> str:

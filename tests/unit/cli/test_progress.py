@@ -1,0 +1,122 @@
+"""A map is told once, when its last element is done; and an event costs the same however many came before."""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from penstock.cli.progress import Tally, summary_lines
+from penstock.cli.summary import Summary
+from penstock.cli.summary import Told as Failed
+from penstock.graph import Graph, Node, Scope
+from penstock.ports.events import AttemptStarted, Event, MapExpanded, StepSucceeded
+from penstock.ports.records import RunRecord, StepRun
+
+RECORD = RunRecord(id="p-1", pipeline="p", project="x", manifest="m", parameters={}, created_at=0)
+FLAT = Graph("p", "p.py:p", nodes=(Node("fit", "p.py:fit", scope="each"),), scopes=(Scope("each", {}),))
+NESTED = Graph(
+    "p",
+    "p.py:p",
+    nodes=(Node("fit", "p.py:fit", scope="inner"),),
+    scopes=(Scope("outer", {}), Scope("inner", {}, parent="outer")),
+)
+
+
+class Told(Tally):
+    """Remembers which maps were told, and with how many elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int]] = []
+
+    def map_finished(self, name: str, runs: list[StepRun]) -> None:
+        self.told.append((name, len(runs)))
+
+
+def _listening(graph: Graph) -> Told:
+    listener = Told()
+    listener.begin(RECORD, graph)
+    return listener
+
+
+def _element(index: str) -> list[Event]:
+    started = AttemptStarted(at=1, step="fit", index=index, attempt=1)
+    return [started, StepSucceeded(at=2, step="fit", index=index, attempt=1, outputs={})]
+
+
+def test_a_map_is_told_with_its_last_element_and_only_then() -> None:
+    listener = _listening(FLAT)
+    listener.event(MapExpanded(at=0, scope="each", size=3))
+    for index in "021":
+        assert listener.told == []
+        for event in _element(index):
+            listener.event(event)
+    assert listener.told == [("fit", 3)]
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_a_nested_map_is_told_once_every_inner_size_is_known_and_every_element_done(late: int) -> None:
+    """Whichever inner map learns its size last, and though all other elements are done by then."""
+    listener = _listening(NESTED)
+    listener.event(MapExpanded(at=0, scope="outer", size=3))
+    sizes = {0: 2, 1: 3, 2: 1}
+    for outer in sorted(sizes, key=lambda each: each == late):
+        listener.event(MapExpanded(at=0, scope="inner", index=str(outer), size=sizes[outer]))
+        if outer != late:
+            assert listener.told == []
+        for inner in range(sizes[outer]):
+            for event in _element(f"{outer}.{inner}"):
+                listener.event(event)
+    assert listener.told == [("fit", 6)]
+
+
+def test_a_map_that_is_expanded_again_by_the_same_event_counts_once() -> None:
+    listener = _listening(FLAT)
+    for _ in range(2):
+        listener.event(MapExpanded(at=0, scope="each", size=1))
+    for event in _element("0"):
+        listener.event(event)
+    assert listener.told == [("fit", 1)]
+
+
+def _calls(listener: Tally, event: Event) -> int:
+    """Python calls that one event takes."""
+    made = 0
+
+    def count(frame: FrameType, what: str, argument: Any) -> None:
+        nonlocal made
+        made += what in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        listener.event(event)
+    finally:
+        sys.setprofile(None)
+    return made
+
+
+@pytest.mark.parametrize("graph", [FLAT, NESTED])
+def test_the_two_hundredth_element_costs_what_the_second_cost(graph: Graph) -> None:
+    listener = _listening(graph)
+    if graph is FLAT:
+        listener.event(MapExpanded(at=0, scope="each", size=1000))
+        indexes = [str(at) for at in range(200)]
+    else:
+        listener.event(MapExpanded(at=0, scope="outer", size=20))
+        for outer in range(20):
+            listener.event(MapExpanded(at=0, scope="inner", index=str(outer), size=50))
+        indexes = [f"{outer}.{inner}" for outer, inner in product(range(20), range(10))]
+    made = [[_calls(listener, event) for event in _element(index)] for index in indexes]
+    assert made[-1] == made[1]
+
+
+def test_a_run_with_many_failures_ends_with_the_first_of_them_and_the_number_of_the_rest() -> None:
+    each = [Failed(f"fit[{at}]", "failed", 1, "ValueError", "cold", None, None, "") for at in range(500)]
+    summary = Summary("p-1", "failed", 1.0, {"failed": 500}, 0.0, None, each, [], [], [])
+    lines = summary_lines(summary, sys.stderr)
+    assert len(lines) < 15
+    assert lines[-1] == "  … and 490 more that failed: penstock show p-1"
