@@ -190,7 +190,9 @@ def _parameters(record: RunRecord) -> dict[str, str]:
 
 
 def _environment(record: RunRecord) -> dict[str, str]:
-    shown = {name: str(value) for name, value in record.environment.items() if name != "packages"}
+    apart = ("packages", "origins", "settings")
+    shown = {name: str(value) for name, value in record.environment.items() if name not in apart}
+    shown |= record.environment.get("settings", {})
     return shown | {"seed": str(record.seed), "host": record.host}
 
 

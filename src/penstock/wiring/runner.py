@@ -17,6 +17,7 @@ from ..core.canonical import digest_bytes
 from ..core.errors import CodeChangedError, NotFoundError, RunFailedError, UsageError, did_you_mean
 from ..core.ids import run_id
 from ..engine.environment import environment, git_record
+from ..engine.fingerprint import digest_of
 from ..engine.listener import Listener
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
@@ -123,7 +124,7 @@ class LocalRunner:
             services = project.services(graph, traced.functions)
             manifest = project.store.put_manifest(graph.to_json())
             earlier = record.code.get("steps", {})
-            code = {"git": git_record(Path(project.settings.root)), "steps": step_codes(services, graph)}
+            code = recorded_code(project, services, graph)
             seen = environment()
             kept = _kept(graph, view, earlier, code["steps"], services)
             record = msgspec.structs.replace(record, manifest=manifest, code=code, environment=seen)
@@ -171,12 +172,13 @@ class LocalRunner:
             trigger=ask.trigger,
             idempotency_key=ask.idempotency_key,
             seed=settings.seed,
-            code={"git": git_record(Path(settings.root)), "steps": step_codes(services, graph)},
+            code=recorded_code(project, services, graph),
             environment=environment(),
             options={
                 "cache": ask.cache,
                 "force": sorted(graph.downstream(*ask.restart_from)) if ask.restart_from else [],
                 "profile": settings.profile,
+                "folder": os.path.relpath(os.getcwd(), settings.root),
             },
         )
         stored = project.store.create(wanted, graph.to_json(), now)
@@ -251,6 +253,20 @@ def _kept(
         if current is not None and older and intact:
             found.append(node.name)
     return tuple(found)
+
+
+def recorded_code(project: Project, services: Services, graph: Graph) -> dict[str, Any]:
+    """What a run's record says of its code: git's state, fingerprints, and the project's files as they are now."""
+    steps = step_codes(services, graph)
+    files = project.fingerprints.sources()
+    name = digest_of(files)
+    project.store.put_code(name, files, {})
+    return {
+        "git": git_record(Path(project.settings.root)),
+        "steps": steps,
+        "sources": name,
+        "path": project.fingerprints.search_path(),
+    }
 
 
 def step_codes(services: Services, graph: Graph) -> dict[str, str]:

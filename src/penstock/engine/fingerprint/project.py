@@ -59,7 +59,7 @@ class Project:
         self._files: dict[str, SourceFile | None] = {}
         self._entries: dict[str, frozenset[str]] = {}
         self._found: dict[tuple[str, str], Place | None] = {}
-        self._general = [root, os.path.join(root, "src"), *self._path_entries()]
+        self._general = [root, os.path.join(root, "src"), *self.path_entries()]
 
     def file(self, path: str) -> SourceFile | None:
         """The file at an absolute path; None where there is none."""
@@ -74,6 +74,10 @@ class Project:
                 facts = self._memo.facts(digest, content)
                 self._files[path] = SourceFile(path, self.shown(path), content, facts)
         return self._files[path]
+
+    def read(self) -> list[SourceFile]:
+        """Every file that was looked at so far."""
+        return [file for file in self._files.values() if file is not None]
 
     def shown(self, path: str) -> str:
         """A path as people and part names have it: relative to the root, or only its name when it is outside."""
@@ -160,7 +164,8 @@ class Project:
             yield importer.folder
         yield from self._general
 
-    def _path_entries(self) -> list[str]:
+    def path_entries(self) -> list[str]:
+        """What of sys.path lies in the project."""
         return [entry for entry in dict.fromkeys(map(os.path.abspath, filter(None, sys.path))) if self.owns(entry)]
 
     def _is_module_folder(self, path: str) -> bool:
