@@ -22,7 +22,7 @@ from ..engine.listener import Listener
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
 from ..graph import Graph, Node
-from ..ports.events import RunResumed, RunStarted, RunView, fold
+from ..ports.events import Event, RunResumed, RunStarted, RunView, fold
 from ..ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
 from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
@@ -47,6 +47,7 @@ class Ask(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     idempotency_key: str | None = None
     trigger: str = "manual"
+    logical_time: int | None = None
     echo: bool = True
 
 
@@ -76,9 +77,10 @@ class LocalRunner:
         *,
         listener: Listener | None = None,
         check: bool = True,
+        done: Sequence[Event] = (),
         **options: Any,
     ) -> Run:
-        """A new run, to its end. With `check`, a failure raises."""
+        """A new run, to its end. With `check`, a failure raises. `done`: what is done already, for an experiment."""
         ask = _ask(options)
         project = self.project(traced.root, ask.profile)
         graph = _with_payloads(traced)
@@ -88,6 +90,10 @@ class LocalRunner:
             return self._finished(project, services, graph, record)
         view = RunView()
         view.apply(RunStarted(at=record.created_at))
+        if done:
+            project.store.append(record.id, view.epoch, done)
+            for event in done:
+                view.apply(event)
         return self._go(project, services, graph, record, view, ask, listener, check)
 
     def resume(
@@ -171,6 +177,7 @@ class LocalRunner:
             pid=os.getpid(),
             trigger=ask.trigger,
             idempotency_key=ask.idempotency_key,
+            logical_time=ask.logical_time,
             seed=settings.seed,
             code=recorded_code(project, services, graph),
             environment=environment(),
