@@ -52,7 +52,12 @@ def done_before(run_id: str, runs: Iterable[StepRun], at: int) -> list[Event]:
                     index=run.index,
                     key=_NO_KEY,
                     outputs=run.outputs,
+                    inputs=run.inputs,
+                    parts=run.parts,
                     origin=(run_id, run.step, run.index),
+                    observations=run.observations,
+                    metrics=run.metrics,
+                    note=run.note,
                 )
             )
         else:

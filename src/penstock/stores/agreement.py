@@ -158,7 +158,7 @@ class _Walk:
         if left == right or (math.isnan(left) and math.isnan(right)):
             return
         apart = abs(left - right)
-        text = f"{left!r} → {right!r}"
+        text = _arrow(left, right)
         if not math.isfinite(apart):
             self._differ(where, text)
             return
@@ -240,7 +240,7 @@ class _Walk:
                 self.max_rel = max(self.max_rel, float((apart[finite] / largest[finite]).max()))
         far = np.flatnonzero(~(near & finite))
         first = int(far[0]) if far.size else 0
-        told = place(int(odd[first])), f"{one[first]} → {other[first]}"
+        told = place(int(odd[first])), _arrow(one[first], other[first])
         if far.size:
             self._differ(*told, int(far.size))
         else:
@@ -371,6 +371,16 @@ def _place(at: int, shape: tuple[int, ...]) -> str:
         at, inside = divmod(at, size)
         found.insert(0, str(inside))
     return f"[{', '.join(found)}]" if found else ""
+
+
+def _arrow(left: Any, right: Any) -> str:
+    """Two numbers, as short as they can still be told apart.
+
+    >>> _arrow(1.034002017200729, 1.5646919933340895), _arrow(0.1 + 0.2, 0.3)
+    ('1.034 → 1.56469', '0.30000000000000004 → 0.3')
+    """
+    short = f"{left:.6g}", f"{right:.6g}"
+    return " → ".join(short if short[0] != short[1] else (str(left), str(right)))
 
 
 def _shown(value: Any) -> str:

@@ -41,8 +41,9 @@ class Lock(msgspec.Struct, frozen=True):
         return digest_json([self.python, self.lines, str(_OURS) if self.own_penstock else ""])
 
 
-def lock_of(environment: dict[str, Any]) -> Lock:
-    """The requirements behind a run's environment, every one at its exact version; pure."""
+def lock_of(environment: dict[str, Any], root: str) -> Lock:
+    """The requirements behind a run's environment, every one at its exact version. What is installed from a folder of
+    the project at `root` is left out: the run recorded those files itself."""
     packages: dict[str, str] = environment.get("packages", {})
     origins: dict[str, dict[str, Any]] = environment.get("origins", {})
     lines, notes = [], []
@@ -63,6 +64,8 @@ def lock_of(environment: dict[str, Any]) -> Lock:
         elif origin.get("folder"):
             kind = "editable" if origin.get("editable") else "a local folder"
             place = str(origin["url"]).removeprefix("file://")
+            if place == root or place.startswith(root + os.sep):
+                continue
             if os.path.isdir(place):
                 lines.append(f"{'-e ' if origin.get('editable') else ''}{place}")
                 notes.append(f"{name} {version} was {kind}; it is installed from there as it is now")
@@ -120,7 +123,7 @@ def _uv_run(command: list[str], problem: str) -> None:
         lines = (done.stderr or done.stdout).strip().splitlines()[:_SHOWN_LINES]
         raise NotReproducibleError(
             "\n".join([f"{problem}:", *(f"  {line}" for line in lines)]),
-            hint="give uv a place that has them (UV_FIND_LINKS, UV_INDEX), or compare in the present environment: --here",
+            hint="give uv a place that has them (UV_FIND_LINKS, UV_INDEX), or compare in what is installed now: --here",
         )
 
 

@@ -40,7 +40,6 @@ class Passes(msgspec.Struct, frozen=True, tag="passes", omit_defaults=True):
     logical_time: int | None = None
     workers: int = 1
     one_process_per_step: bool = False
-    resume: str | None = None  # a run of this store that was stopped: finish it instead
     seed_globals: bool = False  # seed the global generators of random and numpy first
 
 
@@ -175,12 +174,6 @@ def _run(passes: Passes, teller: Teller) -> None:
     runner = LocalRunner(project=project)
     if passes.seed_globals:
         _seed_globals(passes.settings.seed)
-    if passes.resume is not None:
-        run = runner.resume(
-            passes.resume, passes.settings.root, listener=teller, check=False, workers=passes.workers, echo=False
-        )
-        teller.tell(Ended(run.state))
-        return
     for graph in passes.graphs:
         run = runner.run(
             _Given(graph, passes.settings.root),  # type: ignore[arg-type]

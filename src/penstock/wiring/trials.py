@@ -76,6 +76,8 @@ def run(passes: Passes, by: Interpreter, home: Path, listener: Listener | None =
         match message:
             case Began(record, graph):
                 view = RunView()
+                for event in passes.known:
+                    view.apply(event)
                 found.append(Tried(record, graph, view.steps))
                 heard.begin(record, graph)
             case Happened(event):
