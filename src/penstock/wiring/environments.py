@@ -34,6 +34,7 @@ class Lock(msgspec.Struct, frozen=True):
     python: str
     lines: tuple[str, ...]
     own_penstock: bool  # penstock was no released package: this one is linked into the environment
+    version: str | None = None  # of penstock, as it was recorded; None: it was on no list of packages
     notes: tuple[str, ...] = ()
 
     @property
@@ -75,7 +76,7 @@ def lock_of(environment: dict[str, Any], root: str) -> Lock:
             url = str(origin.get("url", ""))
             there = not url.startswith("file://") or os.path.isfile(url.removeprefix("file://"))
             lines.append(f"{name} @ {url}" if there and url != "unknown" else f"{name}=={version}")
-    return Lock(str(environment.get("python", "")), tuple(lines), own, tuple(notes))
+    return Lock(str(environment.get("python", "")), tuple(lines), own, packages.get("penstock"), tuple(notes))
 
 
 def make(lock: Lock, home: Path, tell: Callable[[str], None]) -> str:
@@ -96,7 +97,7 @@ def make(lock: Lock, home: Path, tell: Callable[[str], None]) -> str:
         command = [*uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), "-r", str(requirements)]
         _uv_run(command, "uv cannot install what the run recorded")
     if lock.own_penstock:
-        _link_ours(folder, python)
+        _link_ours(python, lock.version)
     (folder / _READY).touch()
     return str(python)
 
@@ -149,19 +150,18 @@ def _pip_as_uv(environ: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _link_ours(folder: Path, python: Path) -> None:
-    """This penstock into the environment, with as much metadata as says its name and version."""
-    from .. import __version__
-
+def _link_ours(python: Path, version: str | None) -> None:
+    """This penstock into the environment, with as much metadata as the list of packages needs."""
     command = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     site = Path(done.stdout.strip())
     link = site / "penstock"
     if not os.path.lexists(link):
         link.symlink_to(_OURS, target_is_directory=True)
-    about = site / f"penstock-{__version__}.dist-info"
-    about.mkdir(exist_ok=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: penstock\nVersion: {__version__}\n")
+    if version is not None:
+        about = site / f"penstock-{version}.dist-info"
+        about.mkdir(exist_ok=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: penstock\nVersion: {version}\n")
 
 
 def _version_here() -> str:
