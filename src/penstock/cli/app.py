@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "show what steps printed and logged"),
     "why": ("why", "explain why a step ran or was taken from the cache"),
     "diff": ("diff", "compare two runs"),
+    "verify": ("verify", "find steps with hidden state or chance in them"),
     "reproduce": ("reproduce", "run a run again as it was, and compare step by step"),
     "resume": ("resume", "finish a run that failed, was stopped or lost its process"),
     "cancel": ("cancel", "ask a run to stop"),

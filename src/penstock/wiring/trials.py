@@ -58,6 +58,7 @@ class Tried(msgspec.Struct):
     record: RunRecord
     graph: Graph
     steps: dict[tuple[str, str], StepRun]
+    sizes: dict[tuple[str, str], int]  # of maps, by scope and enclosing index
     state: RunState | None = None  # None: it broke off
 
 
@@ -78,7 +79,7 @@ def run(passes: Passes, by: Interpreter, home: Path, listener: Listener | None =
                 view = RunView()
                 for event in passes.known:
                     view.apply(event)
-                found.append(Tried(record, graph, view.steps))
+                found.append(Tried(record, graph, view.steps, view.sizes))
                 heard.begin(record, graph)
             case Happened(event):
                 view.apply(event)
