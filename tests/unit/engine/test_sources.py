@@ -49,14 +49,15 @@ def test_a_module_that_is_imported_and_reached_by_no_step_is_kept_too(
 
 def test_of_a_file_that_holds_secrets_or_is_very_large_only_the_digest_is_kept(tmp_path: Path) -> None:
     (tmp_path / "flow.py").write_text(
-        "from my_secrets import KEY\nfrom big import TEXT\n\ndef fit():\n    return KEY, TEXT\n"
+        "from my_secrets import KEY\nfrom big import TEXT\nfrom aws import ID\n\ndef fit():\n    return KEY, TEXT, ID\n"
     )
+    (tmp_path / "aws.py").write_text(f"ID = 'AKIA{'Q' * 16}'\n")
     (tmp_path / "my_secrets.py").write_text("KEY = 'opensesame'\n")
     (tmp_path / "big.py").write_text(f"TEXT = '{'x' * (1 << 20)}'\n")
     known = Fingerprints(tmp_path)
     known.of("flow.py:fit")
     found = {part.name: part for part in known.sources()}
-    for name in ("my_secrets.py", "big.py"):
+    for name in ("my_secrets.py", "big.py", "aws.py"):
         assert found[name].text == ""
         assert found[name].digest == digest_bytes((tmp_path / name).read_bytes())
 

@@ -18,11 +18,15 @@ from .project import Project
 _MOST_BYTES = 1 << 20  # of one file; of a larger one only the digest is kept
 _EXTENSIONS = (".so", ".pyd")
 _HOLDS_SECRETS = re.compile(r"(^|/)(credentials|[^/]*secret)[^/]*\.py$", re.IGNORECASE)
+_IS_SECRET = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY|\bA(?:KIA|SIA)[A-Z0-9]{12,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
+    rb"|\bsk-[\w-]{20,}|\bxox[abeprs]-[\w-]{10,}"
+)
 
 
 def sources(project: Project) -> tuple[CodePart, ...]:
     """Every file by its path from the root, with digest and text. The text is "" where only the digest is kept: of a
-    binary, of a very large file, and of one whose name says that it holds secrets."""
+    binary, of a very large file, and of one whose name or content says that it holds secrets."""
     contents = {file.path: file.content for file in project.read()}
     for path in _imported():
         if path not in contents and project.owns(path):
@@ -36,7 +40,8 @@ def sources(project: Project) -> tuple[CodePart, ...]:
         if not project.owns(path):
             continue
         shown = project.shown(path)
-        withheld = len(content) > _MOST_BYTES or path.endswith(_EXTENSIONS) or _HOLDS_SECRETS.search(shown)
+        withheld = len(content) > _MOST_BYTES or path.endswith(_EXTENSIONS)
+        withheld = withheld or bool(_HOLDS_SECRETS.search(shown) or _IS_SECRET.search(content))
         text = "" if withheld else content.decode("utf-8", "surrogateescape")
         parts.append(CodePart(shown, digest_bytes(content), text))
     return tuple(parts)
