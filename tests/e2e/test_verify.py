@@ -97,27 +97,26 @@ def faulty(where: str) -> None:
     clean(1)
 """
 RELIABLE = """
+import random
 from typing import NamedTuple
-import numpy as np
-import pandas as pd
 from penstock import context, pipeline, step
 
 class Split(NamedTuple):
-    train: pd.DataFrame
-    test: pd.DataFrame
+    train: list[float]
+    test: list[float]
 
 @step
-def orders() -> pd.DataFrame:
-    rng = np.random.default_rng(context().seed)
-    return pd.DataFrame({"x": rng.normal(size=50), "kind": sorted({"b", "a"}) * 25})
+def orders() -> list[float]:
+    rng = random.Random(context().seed)
+    return [rng.gauss(0, 1) for _ in sorted({f"order {each}" for each in range(50)})]
 
 @step
-def split(orders: pd.DataFrame) -> Split:
+def split(orders: list[float]) -> Split:
     return Split(orders[:40], orders[40:])
 
 @step
-def fit(train: pd.DataFrame, depth: int) -> float:
-    return float(train.x.mean() * depth)
+def fit(train: list[float], depth: int) -> float:
+    return sum(train) * depth
 
 @step
 def best(models: list[float]) -> float:
@@ -132,6 +131,17 @@ def ship(model: float) -> str:
 def reliable(depths: list[int] = [2, 3]) -> None:
     train, test = split(orders())
     ship(best(fit.partial(train).map(depth=depths)))
+"""
+BROKEN = """
+from penstock import pipeline, step
+
+@step
+def best() -> float:
+    raise ValueError("no models")
+
+@pipeline
+def broken() -> float:
+    return best()
 """
 
 
@@ -184,6 +194,5 @@ def test_a_pipeline_without_a_fault_is_told_to_be_reliable_and_its_effects_are_n
 
 
 def test_a_pipeline_that_always_fails_is_no_finding_but_an_error(tmp_path: Path) -> None:
-    broken = RELIABLE.replace("return max(models)", "raise ValueError('no models')")
-    found = verify(tmp_path, broken, code=1)
+    found = verify(tmp_path, BROKEN, code=1)
     assert found["error"]["problem"] == "the pipeline fails: 'best': no models"

@@ -22,7 +22,7 @@ Sureness = Literal["proven", "likely", "possible"]
 _SURE: tuple[Sureness, ...] = ("proven", "likely", "possible")
 
 
-class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
+class Cause(msgspec.Struct, frozen=True):
     """One explanation, how sure it is, and what to do about it."""
 
     kind: CauseKind

@@ -56,7 +56,7 @@ class TablePair(msgspec.Struct, frozen=True, omit_defaults=True):
         return ", ".join(words) or "other values, with the same statistics"
 
 
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+class Reason(msgspec.Struct, frozen=True):
     """One step where the runs part, and what was otherwise in it. `reaches`: steps after it that differ too."""
 
     step: str

@@ -19,7 +19,7 @@ Place = tuple[str, str, str]  # step, index, output
 _WORST = (Verdict.DIFFERENT, Verdict.UNKNOWN, Verdict.EQUAL, Verdict.IDENTICAL)
 
 
-class StepVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepVerdict(msgspec.Struct, frozen=True):
     """How one instance of a step compares. `same_inputs`: it was given the very same bytes in both runs."""
 
     step: str

@@ -34,7 +34,7 @@ class Condition(StrEnum):
 FindingKind = Literal["nondeterminism", "hash order", "hidden state", "unstable encoding"]
 
 
-class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+class Finding(msgspec.Struct, frozen=True):
     """A step that cannot be relied on."""
 
     step: str
