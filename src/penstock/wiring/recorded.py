@@ -55,7 +55,7 @@ def restore(project: Project, record: RunRecord, into: Path) -> Restored:
         _put(part, into, root, record)
     if not any((into / name).exists() for name in ("penstock.toml", "pyproject.toml", ".git")):
         (into / "penstock.toml").write_text("")  # marks the root; settings come with the experiment
-    _link_rest(root, into)
+    _link_rest(root, into, project.home.resolve())
     search = [os.path.normpath(into / each) for each in record.code.get("path", ["."])]
     return Restored(str(into), tuple(search), _folder(record, into, root), tuple(notes))
 
@@ -131,13 +131,15 @@ def _has(path: Path, digest: str) -> bool:
     return path.is_file() and digest_bytes(path.read_bytes()) == digest
 
 
-def _link_rest(present: Path, into: Path) -> None:
+def _link_rest(present: Path, into: Path, home: Path) -> None:
     for entry in os.scandir(present):
         place = into / entry.name
         if entry.name in _LEFT_OUT or os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
             continue
+        if Path(entry.path).resolve() == home:
+            continue
         if place.is_dir() and not place.is_symlink() and entry.is_dir():
-            _link_rest(Path(entry.path), place)
+            _link_rest(Path(entry.path), place, home)
         elif not os.path.lexists(place) and not entry.name.endswith(".py") and not _is_ours(entry.name):
             place.symlink_to(entry.path)
 
