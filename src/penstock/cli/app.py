@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "show what steps printed and logged"),
     "why": ("why", "explain why a step ran or was taken from the cache"),
     "diff": ("diff", "compare two runs"),
+    "verify": ("verify", "find steps with hidden state or chance in them"),
+    "reproduce": ("reproduce", "run a run again as it was, and compare step by step"),
     "resume": ("resume", "finish a run that failed, was stopped or lost its process"),
     "cancel": ("cancel", "ask a run to stop"),
     "artifact": ("artifact", "show or fetch a stored value"),
@@ -178,7 +180,8 @@ def overview() -> str:
         "  penstock COMMAND --help    the flags of one command",
         "",
         "exit codes: 0 ok, 1 the run failed, 2 usage or definition, 3 a gate refused (--fail-on-gate), 4 not found,",
-        "            5 trouble with a store, artifact, registry or server, 70 a bug in penstock, 130 interrupted",
+        "            5 trouble with a store, artifact, registry or server, 6 reproduce or verify found a difference,",
+        "            70 a bug in penstock, 130 interrupted",
         "",
     ]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from ..core.errors import (
     DefinitionError,
     MissingExtraError,
     NotFoundError,
+    NotReproducibleError,
     ParameterError,
     PenstockError,
     RegistryError,
@@ -31,12 +32,14 @@ class Exit(IntEnum):
     GATE = 3  # a gate refused, and --fail-on-gate was given
     NOT_FOUND = 4  # no such run, step or artifact
     STORE = 5  # a store, an artifact, a registry, a source or a server is in trouble
+    DIFFERENT = 6  # `reproduce` found another result, `verify` a step that cannot be relied on
     BUG = 70  # penstock itself is at fault
     INTERRUPTED = 130  # stopped by Ctrl-C or by `penstock cancel`
 
 
 _EXITS: tuple[tuple[type[PenstockError], Exit], ...] = (
     (CodeChangedError, Exit.FAILED),
+    (NotReproducibleError, Exit.FAILED),
     (RunCancelledError, Exit.INTERRUPTED),
     (NotFoundError, Exit.NOT_FOUND),
     (DefinitionError, Exit.USAGE),

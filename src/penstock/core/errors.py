@@ -8,6 +8,7 @@ PenstockError
 ├── NotFoundError              no such run, step, artifact or model version
 ├── MissingExtraError          an optional library is not installed
 ├── CodeChangedError           a run cannot be resumed because its code is not what it was
+├── NotReproducibleError       a run's code or environment cannot be had again
 ├── RunFailedError             a run ended in any state but succeeded
 ├── RunCancelledError          a run was asked to stop
 ├── StoreError                 the run log or the artifact store cannot do what was asked
@@ -134,6 +135,10 @@ class MissingExtraError(PenstockError):
 
 class CodeChangedError(PenstockError):
     code = "code-changed"
+
+
+class NotReproducibleError(PenstockError):
+    code = "not-reproducible"
 
 
 class RunFailedError(PenstockError):

@@ -1,6 +1,7 @@
-"""What two runs differ in: code, parameters, data, environment, metrics, and how they went.
+"""What two runs differ in: code, parameters, data, environment, metrics, and how they went; and why they differ.
 
-Reads the run log and nothing else; every entry is (what, in the first run, in the second run).
+Reads the run log, and statistics of tables where it is given somebody who makes them; every entry is (what, in the
+first run, in the second run).
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from ..core.jsonvalue import loads
 from ..graph import Graph
 from ..ports.artifacts import ArtifactRef
 from ..ports.records import RunRecord, RunSummary, StepRun
-from .comparison import Change, History, Reader, code_changes, only_different, package_changes
+from .comparison import (
+    Change,
+    History,
+    Reader,
+    code_changes,
+    instance,
+    observation_changes,
+    only_different,
+    package_changes,
+)
+from .reasons import Reason, Statistics, TablePair, reasons, table_pairs
 
 
 class Side(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,6 +89,13 @@ class StepPair(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds_after: float | None = None
 
 
+class SourcePair(msgspec.Struct, frozen=True):
+    """Something outside that a step looked at, and that was another version."""
+
+    step: str
+    change: Change
+
+
 class StepCode(msgspec.Struct, frozen=True):
     """The definitions behind one step that differ."""
 
@@ -95,24 +113,31 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
     graph: tuple[Pair, ...] = ()  # steps that only one of them has
     parameters: tuple[Pair, ...] = ()
     data: tuple[DataPair, ...] = ()
+    sources: tuple[SourcePair, ...] = ()
+    tables: tuple[TablePair, ...] = ()
     environment: tuple[Pair, ...] = ()
     packages: tuple[Pair, ...] = ()
     metrics: tuple[MetricPair, ...] = ()
     steps: tuple[StepPair, ...] = ()
+    reasons: tuple[Reason, ...] = ()  # why the results differ; empty where none does
+    models: bool = False  # whether a model is among what differs
 
     @property
     def same(self) -> bool:
-        """Whether code, parameters, data, environment and metrics are the same."""
+        """Whether code, parameters, data, environment, metrics and results are the same."""
         differing = (self.git, self.code, self.graph, self.parameters, self.data, self.environment, self.packages)
-        return not any(differing) and not any(pair.before != pair.after for pair in self.metrics)
+        return not any((*differing, self.sources, self.reasons)) and not any(
+            pair.before != pair.after for pair in self.metrics
+        )
 
 
-def diff(store: Reader, first: RunSummary, second: RunSummary) -> Difference:
-    """Compare two runs, of one pipeline or of two."""
+def diff(store: Reader, first: RunSummary, second: RunSummary, statistics: Statistics | None = None) -> Difference:
+    """Compare two runs, of one pipeline or of two. `statistics` looks into stored tables; without it, nobody does."""
     history = History(store, first.record.pipeline)
     before, after = first.record, second.record
     graphs = history.graph(before.manifest), history.graph(after.manifest)
     runs = history.steps(before.id), history.steps(after.id)
+    tables = table_pairs(*runs, statistics)
     return Difference(
         first=_side(first),
         second=_side(second),
@@ -121,6 +146,8 @@ def diff(store: Reader, first: RunSummary, second: RunSummary) -> Difference:
         graph=_pairs(*({node.name: node.target for node in graph.nodes} for graph in graphs), missing_only=True),
         parameters=_pairs(_parameters(before), _parameters(after)),
         data=_data(*runs),
+        sources=_sources(*runs),
+        tables=tables,
         environment=_pairs(_environment(before), _environment(after)),
         packages=tuple(
             Pair(change.name, change.before, change.after)
@@ -128,6 +155,8 @@ def diff(store: Reader, first: RunSummary, second: RunSummary) -> Difference:
         ),
         metrics=_metrics(*runs),
         steps=tuple(_step_pair(key, *runs) for key in dict.fromkeys([*runs[0], *runs[1]])),
+        reasons=reasons(store, (before, after), graphs, runs, tables),
+        models=_models(*runs),
     )
 
 
@@ -190,7 +219,9 @@ def _parameters(record: RunRecord) -> dict[str, str]:
 
 
 def _environment(record: RunRecord) -> dict[str, str]:
-    shown = {name: str(value) for name, value in record.environment.items() if name != "packages"}
+    apart = ("packages", "origins", "settings")
+    shown = {name: str(value) for name, value in record.environment.items() if name not in apart}
+    shown |= record.environment.get("settings", {})
     return shown | {"seed": str(record.seed), "host": record.host}
 
 
@@ -212,6 +243,26 @@ def _data(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], S
                 continue  # the same, or no stored value but a parameter
             found.append(_data_pair(left, argument, *only_different(olds, news), known))
     return tuple(found)
+
+
+def _sources(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], StepRun]) -> tuple[SourcePair, ...]:
+    return tuple(
+        SourcePair(instance(*place), change)
+        for place, run in after.items()
+        if place in before
+        for change in observation_changes(before[place].observations, run.observations)
+    )
+
+
+def _models(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], StepRun]) -> bool:
+    """Whether a model is another one: an estimator, or an object of a class that no other codec knows."""
+    return any(
+        ref.codec in ("skops", "cloudpickle") and old.digest != ref.digest
+        for place, run in after.items()
+        if place in before
+        for name, ref in run.outputs.items()
+        if (old := before[place].outputs.get(name)) is not None
+    )
 
 
 def _known(runs: dict[tuple[str, str], StepRun]) -> dict[str, ArtifactRef]:

@@ -1,7 +1,7 @@
 """What a run happened in: Python, platform, installed packages, and the state of the git checkout.
 
 Cheap enough for every run: folder names are listed instead of metadata parsed, `.git` is read instead of asked, and
-one subprocess at most is started. Nothing here reads environment variables or raises.
+one subprocess at most is started. Nothing here raises, or reads environment variables but those in `TUNING`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..core.canonical import digest_bytes
 
 _MOST_DIFF_BYTES = 1 << 20
 _MOST_READ_BYTES = 64 << 20
 _DIST_INFO = (".dist-info", ".egg-info")
 _versions: dict[str, str] | None = None
+_folders: dict[str, str] = {}  # distribution -> its metadata, as of the same listing
+
+# Variables that decide how many threads a library adds up with, or in which order; their values are recorded.
+THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "LOKY_MAX_CPU_COUNT",
+)  # fmt: skip
+TUNING = (*THREADS, "PYTHONHASHSEED", "OMP_DYNAMIC", "MKL_CBWR", "MKL_DYNAMIC", "CUBLAS_WORKSPACE_CONFIG")
 
 
 def package_versions() -> dict[str, str]:
     """Installed distributions and their versions, as pip names them; listed once per process. Do not change it."""
     global _versions
     if _versions is None:
-        _versions = {name: version for name, version, _ in installed()}
+        listed = installed()
+        _folders.update({name: folder for name, _, folder in listed})
+        _versions = {name: version for name, version, _ in listed}
     return _versions
 
 
@@ -64,8 +76,47 @@ def environment() -> dict[str, Any]:
         "implementation": sys.implementation.name,
         "platform": sys.platform,
         "machine": machine,
+        "cpus": _cpus(),
+        "settings": {name: os.environ[name] for name in TUNING if name in os.environ},
         "packages": dict(package_versions()),
+        "origins": origins(),
     }
+
+
+def origins() -> dict[str, dict[str, Any]]:
+    """Of distributions that no index gave: where they came from, as their installer noted it (PEP 610).
+
+    {"mine": {"url": "file:///home/me/mine", "editable": True}, "tool": {"url": …, "vcs": "git", "commit": …}}
+    """
+    found = {}
+    package_versions()
+    for name, folder in _folders.items():
+        path = os.path.join(folder, "direct_url.json")
+        if os.access(path, os.R_OK):
+            try:
+                found[name] = _origin(_read(path))
+            except (OSError, ValueError, TypeError, AttributeError):
+                found[name] = {"url": "unknown"}
+    return found
+
+
+def _origin(text: str) -> dict[str, Any]:
+    noted = msgspec.json.decode(text)
+    origin: dict[str, Any] = {"url": re.sub(r"(?<=://)[^/@]*@", "", str(noted.get("url", "unknown")))}
+    if noted.get("dir_info", {}).get("editable"):
+        origin["editable"] = True
+    if "dir_info" in noted:
+        origin["folder"] = True
+    if "vcs_info" in noted:
+        origin |= {"vcs": noted["vcs_info"].get("vcs"), "commit": noted["vcs_info"].get("commit_id")}
+    return origin
+
+
+def _cpus() -> int:
+    """Processors that this process may use, which is what libraries start as many threads as."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def git_record(root: Path) -> dict[str, Any]:

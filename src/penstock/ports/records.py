@@ -113,8 +113,8 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     idempotency_key: str | None = None
     logical_time: int | None = None
     epoch: int = 1
-    code: dict[str, Any] = {}  # git commit, branch, digest of the uncommitted difference
-    environment: dict[str, Any] = {}  # python, platform, packages
+    code: dict[str, Any] = {}  # git commit, branch, uncommitted difference; digests of steps; name of the kept files
+    environment: dict[str, Any] = {}  # python, platform, processors, packages and where they came from
     seed: int = 0
     options: dict[str, Any] = {}  # cache off, forced steps, workers: how it was asked to run
 

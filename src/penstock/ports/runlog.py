@@ -149,7 +149,8 @@ class CodeText(Protocol):
     def put_code(
         self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str], unseen: Sequence[str] = ()
     ) -> None:
-        """Remember what a fingerprint is made of, and what it cannot see; known digests cost nothing."""
+        """Remember what a fingerprint is made of, and what it cannot see; known digests cost nothing. A run's files are
+        kept the same way, whole, under the name that its record has for them."""
         ...
 
     def get_code(self, fingerprint: str) -> tuple[list[CodePart], dict[str, str]] | None: ...

@@ -17,11 +17,12 @@ from ..core.canonical import digest_bytes
 from ..core.errors import CodeChangedError, NotFoundError, RunFailedError, UsageError, did_you_mean
 from ..core.ids import run_id
 from ..engine.environment import environment, git_record
+from ..engine.fingerprint import digest_of
 from ..engine.listener import Listener
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
 from ..graph import Graph, Node
-from ..ports.events import RunResumed, RunStarted, RunView, fold
+from ..ports.events import Event, RunResumed, RunStarted, RunView, fold
 from ..ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
 from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
@@ -46,6 +47,7 @@ class Ask(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     idempotency_key: str | None = None
     trigger: str = "manual"
+    logical_time: int | None = None
     echo: bool = True
 
 
@@ -75,9 +77,10 @@ class LocalRunner:
         *,
         listener: Listener | None = None,
         check: bool = True,
+        done: Sequence[Event] = (),
         **options: Any,
     ) -> Run:
-        """A new run, to its end. With `check`, a failure raises."""
+        """A new run, to its end. With `check`, a failure raises. `done`: what is done already, for an experiment."""
         ask = _ask(options)
         project = self.project(traced.root, ask.profile)
         graph = _with_payloads(traced)
@@ -87,6 +90,10 @@ class LocalRunner:
             return self._finished(project, services, graph, record)
         view = RunView()
         view.apply(RunStarted(at=record.created_at))
+        if done:
+            project.store.append(record.id, view.epoch, done)
+            for event in done:
+                view.apply(event)
         return self._go(project, services, graph, record, view, ask, listener, check)
 
     def resume(
@@ -123,7 +130,7 @@ class LocalRunner:
             services = project.services(graph, traced.functions)
             manifest = project.store.put_manifest(graph.to_json())
             earlier = record.code.get("steps", {})
-            code = {"git": git_record(Path(project.settings.root)), "steps": step_codes(services, graph)}
+            code = recorded_code(project, services, graph)
             seen = environment()
             kept = _kept(graph, view, earlier, code["steps"], services)
             record = msgspec.structs.replace(record, manifest=manifest, code=code, environment=seen)
@@ -170,13 +177,15 @@ class LocalRunner:
             pid=os.getpid(),
             trigger=ask.trigger,
             idempotency_key=ask.idempotency_key,
+            logical_time=ask.logical_time,
             seed=settings.seed,
-            code={"git": git_record(Path(settings.root)), "steps": step_codes(services, graph)},
+            code=recorded_code(project, services, graph),
             environment=environment(),
             options={
                 "cache": ask.cache,
                 "force": sorted(graph.downstream(*ask.restart_from)) if ask.restart_from else [],
                 "profile": settings.profile,
+                "folder": os.path.relpath(os.getcwd(), settings.root),
             },
         )
         stored = project.store.create(wanted, graph.to_json(), now)
@@ -251,6 +260,20 @@ def _kept(
         if current is not None and older and intact:
             found.append(node.name)
     return tuple(found)
+
+
+def recorded_code(project: Project, services: Services, graph: Graph) -> dict[str, Any]:
+    """What a run's record says of its code: git's state, fingerprints, and the project's files as they are now."""
+    steps = step_codes(services, graph)
+    files = project.fingerprints.sources()
+    name = digest_of(files)
+    project.store.put_code(name, files, {})
+    return {
+        "git": git_record(Path(project.settings.root)),
+        "steps": steps,
+        "sources": name,
+        "path": project.fingerprints.search_path(),
+    }
 
 
 def step_codes(services: Services, graph: Graph) -> dict[str, str]:

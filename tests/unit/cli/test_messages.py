@@ -56,6 +56,7 @@ def hello(x: int = 2) -> int:
     return double(x)
 """
 TWO = HELLO + "\n@pipeline\ndef other() -> int:\n    return double(3)\n"
+FAILS = HELLO.replace("return 2 * x", "raise ValueError('no rows')").replace("hello", "fails")
 STEPS_ONLY = HELLO.partition("@pipeline")[0]
 SYNTAX = "from penstock import pipeline\n\ndef broken(:\n    pass\n"
 RAISES = "def load(path):\n    return open(path)\n\nload('/nowhere/at/all')\n"
@@ -104,6 +105,19 @@ def foreign_store(folder: Path) -> None:
 def one_run(folder: Path) -> None:
     files(hello__py=HELLO)(folder)
     assert main(["run", "hello.py", "--quiet"]) == 0
+
+
+def no_code(folder: Path) -> None:
+    one_run(folder)
+    with sqlite3.connect(folder / ".penstock" / "runs.db") as connection:
+        connection.execute("UPDATE run_records SET code = '{}'")
+    connection.close()
+
+
+def lost_file(folder: Path) -> None:
+    files(hello__py="from my_secrets import KEY\n" + HELLO, my_secrets__py="KEY = 1\n")(folder)
+    assert main(["run", "hello.py", "--quiet"]) == 0
+    files(my_secrets__py="KEY = 2\n")(folder)
 
 
 def not_text(folder: Path) -> None:
@@ -212,6 +226,14 @@ CASES: dict[str, tuple[Arrange, list[str]]] = {
         files(hello__py=HELLO, penstock__toml='runs = "postgresql://me@127.0.0.1:1/runs?connect_timeout=2"\n'),
         ["run", "hello.py"],
     ),
+    "reproduce-nothing-run": (files(hello__py=HELLO), ["reproduce", "last"]),
+    "reproduce-unknown-run": (one_run, ["reproduce", "helo"]),
+    "reproduce-wrong-tolerance": (one_run, ["reproduce", "last", "--rtol", "small"]),
+    "reproduce-no-code": (no_code, ["reproduce", "last", "--here", "-q"]),
+    "reproduce-lost-file": (lost_file, ["reproduce", "last", "--here", "-q"]),
+    "verify-which-file": (files(), ["verify"]),
+    "verify-mistyped-flag": (files(hello__py=HELLO), ["verify", "--no-serch", "hello.py"]),
+    "verify-fails": (files(fails__py=FAILS), ["verify", "fails.py", "-q"]),
     "newer-store": (newer_store, ["ls"]),
     "newer-store-run": (newer_store, ["run", "hello.py"]),
     "foreign-store": (foreign_store, ["run", "hello.py"]),

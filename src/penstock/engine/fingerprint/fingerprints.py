@@ -9,12 +9,13 @@ from typing import Any
 
 from ...core.canonical import digest_json
 from ...core.errors import NotFoundError
-from ...ports.records import Fingerprint
+from ...ports.records import CodePart, Fingerprint
 from ..environment import package_versions
 from .distributions import Distributions
 from .kept import KeptFingerprints, Walked
 from .memo import Memo
 from .project import Project, SourceFile
+from .sources import sources
 
 
 class Fingerprints:
@@ -57,6 +58,14 @@ class Fingerprints:
         from .live import closure_of_source  # brings the parser, which a warm run of files does not need
 
         return closure_of_source(self._project, self._distributions, name, source_text, globals)
+
+    def sources(self) -> tuple[CodePart, ...]:
+        """The files that were read so far and the modules of the project that are imported, whole."""
+        return sources(self._project)
+
+    def search_path(self) -> list[str]:
+        """The folders of the project that imports are looked for in, relative to its root."""
+        return [os.path.relpath(entry, self._root) for entry in self._project.path_entries()]
 
     def _of(self, target: str, function: Callable[..., Any] | None) -> Fingerprint:
         place, _, qualname = target.rpartition(":")

@@ -75,8 +75,8 @@ class Project:
         self._beside = [entry for entry in entries if not _below(root, entry)]
         self._editable = _editable_modules()
         self._homes = [root, *self._beside, *map(os.path.dirname, self._editable.values())]
-        inside = [entry for entry in entries if _below(root, entry)]
-        self._general = list(dict.fromkeys([root, os.path.join(root, "src"), *inside]))
+        self._inside = [entry for entry in entries if _below(root, entry)]
+        self._general = list(dict.fromkeys([root, os.path.join(root, "src"), *self._inside]))
 
     def file(self, path: str) -> SourceFile | None:
         """The file at an absolute path; None where there is none."""
@@ -109,6 +109,10 @@ class Project:
     def search_path(self) -> tuple[list[str], list[str], dict[str, str]]:
         """Where imports look besides the folders of files, as this process has it."""
         return self._general, self._beside, self._editable
+
+    def read(self) -> list[SourceFile]:
+        """Every file that was looked at so far."""
+        return [file for file in self._files.values() if file is not None]
 
     def shown(self, path: str) -> str:
         """A path as people and part names have it: relative to where it belongs, or only its name."""
@@ -219,6 +223,10 @@ class Project:
         if importer.folder != entry.folder and "__init__.py" not in self._listing(importer.folder):
             yield importer.folder
         yield from self._general
+
+    def path_entries(self) -> list[str]:
+        """What of sys.path lies in the project."""
+        return self._inside
 
     def _is_module_folder(self, path: str) -> bool:
         if os.path.basename(path) in _FOREIGN:

@@ -1,0 +1,52 @@
+"""What `reproduce` and `verify` share: marks of verdicts, causes in words, and who watches an experiment."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..engine.causes import Cause
+from ..engine.listener import Listener, Silent
+from ..ports.agreement import Verdict
+from .progress import PlainProgress
+from .render import paint, speaks_unicode
+
+_MARKS = {
+    Verdict.IDENTICAL: ("✓", "=", "green"),
+    Verdict.EQUAL: ("≈", "~", "green"),
+    Verdict.DIFFERENT: ("✗", "x", "red"),
+    Verdict.UNKNOWN: ("○", "o", "dim"),
+}
+
+
+def mark(verdict: Verdict) -> str:
+    """✓ identical, ≈ equal, ✗ different, ○ not compared."""
+    fine, plain, style = _MARKS[verdict]
+    return paint(fine if speaks_unicode() else plain, style)
+
+
+def cause_lines(cause: Cause) -> list[str]:
+    """A cause, wrapped at 80 columns, with what to do about it."""
+    lines = textwrap.wrap(
+        f"{cause.sure} cause: {cause.kind}: {cause.text}", 78, initial_indent="  ", subsequent_indent="    "
+    )
+    if cause.fix:
+        lines += textwrap.wrap(f"fix: {cause.fix}", 78, initial_indent="    ", subsequent_indent="      ")
+    return lines
+
+
+@contextmanager
+def experimenting(arguments: argparse.Namespace) -> Iterator[tuple[Callable[[str], None], Listener]]:
+    """(how to tell of a phase, who watches the run): on stderr; nobody with --json or --quiet."""
+    if arguments.json or arguments.quiet:
+        yield (lambda text: None), Silent()
+        return
+
+    def tell(text: str) -> None:
+        sys.stderr.write(paint(f"… {text}" if speaks_unicode(sys.stderr) else text, "dim", sys.stderr) + "\n")
+        sys.stderr.flush()
+
+    yield tell, PlainProgress()
