@@ -57,6 +57,9 @@ class Place(NamedTuple):
     binary: bool = False
 
 
+_OURS = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
+
+
 class Project:
     """The files that are the user's own: below a root, and beside it where no environment keeps a version of them.
 
@@ -72,7 +75,8 @@ class Project:
         self._packages: dict[str, str | None] = {}
         self._found: dict[tuple[str, str], Place | None] = {}
         entries = _own_path_entries()
-        self._beside = [entry for entry in entries if not _below(root, entry)]
+        # penstock itself counts by its version, also where it runs from its own checkout
+        self._beside = [entry for entry in entries if not _below(root, entry) and entry != _OURS]
         self._editable = _editable_modules()
         self._homes = [root, *self._beside, *map(os.path.dirname, self._editable.values())]
         self._inside = [entry for entry in entries if _below(root, entry)]
