@@ -55,6 +55,7 @@ class Append:
         self.epoch = epoch
         self.seq = last_seq
         self.steps: dict[StepKey, StoredStep] = {}  # what changed
+        self.gone: set[StepKey] = set()  # what was undone, before what changed since
         self._find = find
         self._find_all = find_all
         self._lease_until = lease_until
@@ -107,6 +108,7 @@ class Append:
             ("insert_event", self._events),
             ("insert_attempt", self._new_attempts),
             ("end_attempt", self._ended_attempts),
+            ("delete_step_run", [(self.run_no, *key) for key in self.gone]),
             ("upsert_step_run", steps),
             ("delete_edges", self._dropped_edges),
             ("insert_edge", edges),
@@ -141,12 +143,23 @@ class Append:
             code = None if event.code is None else encoded(event.code)
             environment = None if event.environment is None else encoded(event.environment)
             self._change_run("renew_run_record", code, environment)
-        every = {(stored.run.step, stored.run.index): stored for stored in self._find_all()} | self.steps
+        found = {(stored.run.step, stored.run.index): stored for stored in self._find_all()}
+        every = {key: stored for key, stored in found.items() if key not in self.gone} | self.steps
         for key, stored in every.items():
             reopened = reopened_step_run(stored.run)
-            if reopened is not stored.run:
+            if reopened is None:
+                self._undo(key, stored)
+            elif reopened is not stored.run:
                 self._leave_attempt(stored.run, event.at)
                 self._keep(key, stored, reopened)
+
+    def _undo(self, key: StepKey, stored: StoredStep) -> None:
+        """A step run that is as if it had never been decided."""
+        self._counts[STATE_AT[stored.run.state]] -= 1
+        self._replace_edges(key, "in", stored.run.inputs, [])
+        self._replace_edges(key, "out", stored.run.outputs, [])
+        self.gone.add(key)
+        self.steps.pop(key, None)
 
     def _start_attempt(self, event: AttemptStarted) -> None:
         stored = self._stored(event)
@@ -214,7 +227,7 @@ class Append:
 
     def _stored(self, event: StepEvent) -> StoredStep:
         key = (event.step, event.index)
-        stored = self.steps.get(key) or self._find(key)
+        stored = self.steps.get(key) or (None if key in self.gone else self._find(key))
         return stored or StoredStep(StepRun(event.step, event.index, StepState.PENDING), 0, {})
 
     def _step(self, event: StepEvent, stored: StoredStep) -> None:

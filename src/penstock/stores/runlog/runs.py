@@ -93,6 +93,8 @@ class RunsPart(LivenessPart, WaitingPart):
                     ) from error
                 known.last_seq = -1  # should the commit fail or be interrupted, what is known here proves nothing
             self._written(waiting)
+            for key in change.gone:
+                known.steps.pop(key, None)
             for key, stored in change.steps.items():
                 if stored.run.state.done:
                     known.steps.pop(key, None)  # nothing more is to be expected of it
