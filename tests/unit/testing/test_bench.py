@@ -244,6 +244,16 @@ def test_every_crash_point_of_a_pipeline_resumes_to_the_same_result() -> None:
     assert points > 25
 
 
+def test_a_map_that_was_closed_leaves_nothing_pending_once_a_resume_has_expanded_it() -> None:
+    here = bench(faults=Faults().fail("extract", OSError("busy"), attempt=1))
+    assert here.run(lifecycle).states["of_rows/fit"] is StepState.UPSTREAM_FAILED
+    run = here.resume()
+    assert run.state is RunState.SUCCEEDED
+    stored = {(each.step, each.index): each.state for each in here.store.step_runs(run.id)}
+    assert ("of_rows/fit", "") not in stored
+    assert all(state.done for state in stored.values())
+
+
 # -- clock and blobs -------------------------------------------------------------------------------------------------
 
 
