@@ -143,7 +143,9 @@ class Bench:
         values = pipeline.parameters(parameters)
         traced = pipeline.trace(values, by_value=True)
         graph = _in_process(traced.graph)
-        self._functions.update(traced.functions)
+        if traced.functions.items() - self._functions.items():
+            self._loaders.clear()
+            self._functions.update(traced.functions)
         self._root, self._entry = traced.root, graph.target
         names = [node.name for node in graph.nodes]
         self.faults.check(names)

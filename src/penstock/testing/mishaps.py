@@ -21,7 +21,7 @@ class Kind(StrEnum):
     DIES_AFTER = "the process dies after the write"
     UNAVAILABLE = "the stores cannot be reached"
     CANCELLED = "somebody asks the run to stop"
-    TAKEN_OVER = "the process hangs for longer than its lease, and another one finishes the run"
+    TAKEN_OVER = "the process hangs for longer than its lease, and another one takes the run over"
     OTHER_RUN = "the process hangs while another run of the pipeline starts and ends"
     CLOCK_BACK = "the clock steps back"
     CLOCK_ON = "the clock steps on"
@@ -32,7 +32,7 @@ _LIKELY = (*_DEATHS, *_DEATHS, *Kind)  # a death is the likeliest of them
 
 
 class Mishap(msgspec.Struct, frozen=True):
-    """At the n-th write of a life; `amount` is a number of writes, or of seconds."""
+    """At the n-th write of a life; `amount` is a number of writes, or of seconds, or which write ends the new owner."""
 
     at: int
     kind: Kind
@@ -44,6 +44,8 @@ class Mishap(msgspec.Struct, frozen=True):
                 return f"write {self.at}: {self.kind} for {self.amount} writes"
             case Kind.CLOCK_BACK | Kind.CLOCK_ON:
                 return f"write {self.at}: {self.kind} by {self.amount} s"
+            case Kind.TAKEN_OVER if self.amount:
+                return f"write {self.at}: {self.kind}, and dies after write {self.amount}"
         return f"write {self.at}: {self.kind}"
 
 
@@ -80,7 +82,13 @@ def _life(chance: Random, writes: int) -> tuple[Mishap, ...]:
     found = []
     for at in sorted(chance.randint(1, max(writes, 1)) for _ in range(chance.choice((1, 1, 1, 2, 3)))):
         kind = chance.choice(_LIKELY)
-        amount = chance.randint(1, 6) if kind is Kind.UNAVAILABLE else chance.choice((1, 40, 4000))
+        match kind:
+            case Kind.UNAVAILABLE:
+                amount = chance.randint(1, 6)
+            case Kind.TAKEN_OVER:
+                amount = chance.choice((0, chance.randint(2, max(writes, 2))))
+            case _:
+                amount = chance.choice((1, 40, 4000))
         found.append(Mishap(at, kind, amount))
     return tuple(found)
 

@@ -28,6 +28,13 @@ from ..ports.runlog import Store
 
 Key = tuple[str, str]  # step, index
 
+_ENDS = {
+    StepCached: "taken an earlier result",
+    StepSkipped: "been skipped",
+    StepBlocked: "been blocked",
+    StepCancelled: "been cancelled",
+}
+_BAD = frozenset({"failed for good", "been blocked", "been cancelled"})
 _HOPELESS = ("cancelled", "input_lost", "encoding")  # classes of failure that another attempt cannot mend
 
 
@@ -126,13 +133,15 @@ class _History:
             yield f"{_told(event)} while an attempt was under way"
         if isinstance(event, StepCancelled) and not (self._stopping or self._fail_fast):
             yield f"{_told(event)}, but nobody asked for that"
-        self._ended[key] = "ended"
+        self._ended[key] = _ENDS[type(event)]
         if isinstance(event, StepCached):
             self._kept.add(key)
 
     def _end(self, event: RunFinished) -> Iterator[str]:
         if event.state is RunState.RUNNING:
             yield "the run finished as 'running'"
+        if event.state is RunState.SUCCEEDED and (bad := {*self._ended.values()} & _BAD):
+            yield f"the run succeeded, and of its steps some {', '.join(sorted(bad))}"
         if self._running:
             yield f"the run finished while {sorted(self._running)} were under way"
 

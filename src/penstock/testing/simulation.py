@@ -166,6 +166,7 @@ class Play:
         self._lives = 0
         self._life = 0  # the number of the one that is under way
         self._calm = 0  # how many calm lives are under way; one may lie inside a life that hangs
+        self._replaced: int | None = None  # another process has taken the run over from this life after that event
         self._disturbed = False  # this life hung: what it holds may have been computed elsewhere
         self._views: dict[str, _Seen] = {}
         self._entries: list[Entry] = []
@@ -189,7 +190,7 @@ class Play:
     def _lived(self, weather: Weather) -> None:
         """One process, to whatever end it comes."""
         life = self._lives = self._life = self._lives + 1
-        self._disturbed = False
+        self._disturbed, self._replaced = False, None
         run = self._run()
         try:
             if run is None:
@@ -202,15 +203,21 @@ class Play:
         self._bench.faults.fuse = Fuse()
         if (run := self._run()) is not None:
             self._bench.store.release(run)  # the kernel drops the locks of the dead
+            self._broken += [
+                f"process {life} stored {type(event).__name__} after it had been replaced"
+                for _, event in self._bench.store.events(run, after=self._replaced or 10**9)
+                if not isinstance(event, RunCancelRequested)
+            ]
         self._bench.clock.advance(_LEASE)
         if self._state() is RunState.RUNNING:
             self._broken.append(f"the run is stuck in 'running' after process {life}")
 
     def _last_life(self) -> BenchRun:
         run = self._run()
-        if self._state() is RunState.SUCCEEDED:
-            assert run is not None
-            return self._bench.resume(run)
+        if run is not None and self._state() is RunState.SUCCEEDED:
+            ended = self._bench.resume(run)
+            self._broken += self._judge(fold(event for _, event in self._bench.store.events(run)), ended)
+            return ended
         return self._calm_life(run)
 
     def _calm_life(self, run: str | None) -> BenchRun:
@@ -259,19 +266,26 @@ class Play:
                 self._bench.store.append(run, 0, [RunCancelRequested(at=now, by="a simulation")])
                 _tell()
             case Kind.TAKEN_OVER | Kind.OTHER_RUN if run is not None:
-                self._hang(run if mishap.kind is Kind.TAKEN_OVER else None)
+                self._hang(run if mishap.kind is Kind.TAKEN_OVER else None, mishap.amount)
 
-    def _hang(self, run: str | None) -> None:
-        """While this process hangs, another one does all of a life."""
+    def _hang(self, run: str | None, dies_at: int = 0) -> None:
+        """While this process hangs, another one finishes its run, or dies over it; without `run`, it has its own."""
         bench = self._bench
-        mine, store = bench.faults.fuse, bench.store
+        mine, store, life = bench.faults.fuse, bench.store, self._life
         bench.clock.advance(_LEASE)
         self._disturbed = True
         try:
-            if run is None or self._state() is not RunState.SUCCEEDED:
+            if run is None or self._state() is RunState.SUCCEEDED:
+                self._calm_life(None)
+            elif dies_at:
+                self._lived(Weather((Mishap(dies_at, Kind.DIES_AFTER),), self._befall))
+            else:
                 self._calm_life(run)
         finally:
-            bench.faults.fuse, bench.store = mine, store
+            bench.faults.fuse, bench.store, self._life = mine, store, life
+            self._disturbed = True
+            if run is not None:
+                self._replaced = max(number for number, _ in bench.store.events(run))
 
     # -- watching ------------------------------------------------------------------------------------------------
 
