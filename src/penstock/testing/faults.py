@@ -34,8 +34,9 @@ class Death(StrEnum):
 class Fuse:
     """Counts writes, and ends the process, as it were, at the k-th. Blown, it lets none pass."""
 
-    def __init__(self, at: int | None = None, *, death: Death | str = Death.BEFORE) -> None:
+    def __init__(self, at: int | None = None, *, death: Death | str = Death.BEFORE, beats: bool = True) -> None:
         self.at = at
+        self.beats = beats  # the heartbeat goes by the machine's clock: where every moment is decided, it is still
         self.death = Death(death)
         self.writes: list[str] = []
         self.blown = False
@@ -81,7 +82,7 @@ class CrashingStore:
         self._fuse = fuse
 
     def beat(self, run_id: str) -> bool:
-        return False if self._fuse.blown else self._store.beat(run_id)
+        return False if self._fuse.blown or not self._fuse.beats else self._store.beat(run_id)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)

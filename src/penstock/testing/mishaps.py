@@ -97,7 +97,7 @@ class Weather(Fuse):
     """A fuse that lets the mishaps of one life happen. `befall` does what concerns more than this one write."""
 
     def __init__(self, mishaps: tuple[Mishap, ...], befall: Callable[[Mishap, str], None]) -> None:
-        super().__init__()
+        super().__init__(beats=False)
         self._mishaps = mishaps
         self._befall = befall
         self._closed_until = 0

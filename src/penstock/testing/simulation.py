@@ -166,6 +166,7 @@ class Play:
         self._lives = 0
         self._life = 0  # the number of the one that is under way
         self._calm = 0  # how many calm lives are under way; one may lie inside a life that hangs
+        self._stepped_back = 0  # seconds
         self._replaced: int | None = None  # another process has taken the run over from this life after that event
         self._disturbed = False  # this life hung: what it holds may have been computed elsewhere
         self._views: dict[str, _Seen] = {}
@@ -209,6 +210,10 @@ class Play:
                 if not isinstance(event, RunCancelRequested)
             ]
         self._bench.clock.advance(_LEASE)
+        self._bench.clock.advance(
+            self._stepped_back
+        )  # a lease that was taken before the clock stepped back lasts longer
+        self._stepped_back = 0
         if self._state() is RunState.RUNNING:
             self._broken.append(f"the run is stuck in 'running' after process {life}")
 
@@ -228,10 +233,10 @@ class Play:
         try:
             before = RunView() if run is None else fold(event for _, event in bench.store.events(run))
             if run is None:
-                bench.faults.fuse = Fuse()
+                bench.faults.fuse = Fuse(beats=False)
                 ended = bench.run(self._pipeline, **self._parameters)
             else:
-                ended = bench.resume(run)
+                ended = bench.resume(run, fuse=Fuse(beats=False))
             self._broken += self._judge(before, ended)
             return ended
         finally:
@@ -259,6 +264,7 @@ class Play:
         match mishap.kind:
             case Kind.CLOCK_BACK:
                 self._bench.clock.step_back(mishap.amount)
+                self._stepped_back += mishap.amount
             case Kind.CLOCK_ON:
                 self._bench.clock.advance(mishap.amount)
             case Kind.CANCELLED if run is not None:
