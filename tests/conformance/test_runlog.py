@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -313,6 +314,24 @@ def test_resume_fences_the_writers_of_the_older_epoch(store: SqlStore) -> None:
     assert_tables_say_what_the_events_say(store, run_id)
 
 
+def test_resume_undoes_what_was_decided_of_steps_that_were_never_tried(store: SqlStore) -> None:
+    run_id = a_run(store)
+    events = [
+        StepBlocked(at=AT, step="of_a_map", because="'rows' failed"),
+        StepSkipped(at=AT, step="s", because=""),
+        StepCached(at=AT, step="done", key="k", outputs={"output": a_ref("x")}, origin=("r", "done", "")),
+        started(),
+        failed(),
+    ]
+    store.append(run_id, 1, events)
+    store.append(run_id, 2, [RunResumed(at=AT, epoch=2)])
+    view = assert_tables_say_what_the_events_say(store, run_id)
+    assert {run.step: run.state for run in view.steps.values()} == {"done": StepState.CACHED, "fit": StepState.PENDING}
+    store.append(run_id, 2, [StepSkipped(at=AT, step="s", because="again"), started("of_a_map", index="0")])
+    view = assert_tables_say_what_the_events_say(store, run_id)
+    assert [run.step for run in view.steps.values()] == ["done", "fit", "s", "of_a_map"]
+
+
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_resume_must_carry_the_next_epoch(store: SqlStore, epoch: int) -> None:
     run_id = a_run(store)
@@ -435,8 +454,11 @@ def _next_step_event(view: RunView, at: int, step: str, index: str) -> st.Search
     )
 
 
+_NUMBERS = itertools.count()
+
+
 def _replay(stores: list[SqlStore], batches: list[list[Event]]) -> None:
-    run_id, epoch = a_run(stores[0]), 1
+    run_id, epoch = a_run(stores[0], id=f"run-{next(_NUMBERS)}"), 1
     view = fold([RunStarted(at=AT)])
     for number, batch in enumerate(batches):
         resumed = [event.epoch for event in batch if isinstance(event, RunResumed)]
@@ -450,7 +472,9 @@ def _replay(stores: list[SqlStore], batches: list[list[Event]]) -> None:
 
 
 _QUICK = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=int(os.environ.get("PENSTOCK_EXAMPLES", "40")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -469,6 +493,44 @@ def two_stores(shared_place) -> list[SqlStore]:
 @given(batches=legal_histories())
 def test_for_any_legal_history_by_two_processes_the_tables_are_the_fold(two_stores: list[SqlStore], batches) -> None:
     _replay(two_stores, batches)
+
+
+_SMALL = {
+    "start": lambda view, at, run: AttemptStarted(at=at, step="a", attempt=run.attempts + 1, inputs={"p": ["d"]}),
+    "succeed": lambda view, at, run: StepSucceeded(at=at, step="a", attempt=run.attempts, outputs={"o": a_ref("x")}),
+    "fail": lambda view, at, run: failed("a", run.attempts),
+    "retry": lambda view, at, run: failed("a", run.attempts, retry_at=at),
+    "take": lambda view, at, run: StepCached(
+        at=at, step="a", key="k", outputs={"o": a_ref("x")}, inputs={"p": ["e"]}, origin=("r", "a", "")
+    ),
+    "skip": lambda view, at, run: StepSkipped(at=at, step="a", because="x"),
+    "skip another": lambda view, at, run: StepSkipped(at=at, step="b", because="x"),
+    "cancel": lambda view, at, run: StepCancelled(at=at, step="a"),
+    "resume": lambda view, at, run: RunResumed(at=at, epoch=view.epoch + 1, host=HERE),
+    "finish": lambda view, at, run: RunFinished(at=at, state=RunState.FAILED),
+}
+
+
+@pytest.mark.parametrize("length", range(1, int(os.environ.get("PENSTOCK_HISTORY", "3")) + 1))
+def test_after_every_short_history_in_every_grouping_the_tables_are_the_fold(length: int) -> None:
+    store = open_store("memory:", home=Path())
+    assert isinstance(store, SqlStore)
+    for names in itertools.product(_SMALL, repeat=length):
+        view, events = RunView(), []
+        for at, name in enumerate(names, AT + 1):
+            if name in ("succeed", "fail", "retry") and view.step("a").state is not StepState.RUNNING:
+                break
+            events.append(_SMALL[name](view, at, view.step("a")))
+            view.apply(events[-1])
+        else:
+            for cuts in itertools.product((False, True), repeat=length - 1):
+                batches = [[events[0]]]
+                for cut, event in zip(cuts, events[1:], strict=True):
+                    if cut:
+                        batches.append([])
+                    batches[-1].append(event)
+                _replay([store], batches)
+    store.close()
 
 
 # liveness -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import msgspec
 
 from ..core.errors import ArtifactError
 from ..core.jsonvalue import dumps, loads
-from ..graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value
+from ..graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value, outputs_in
 from ..ports.artifacts import Artifacts
 from ..ports.events import RunView
 from ..ports.records import StepRun, StepState
@@ -64,7 +64,10 @@ class Resolver:
         try:
             self._obey(node.guards, index, chain)
             self._wait(node, index, chain)
-            return {name: self._resolve(each, index, chain) for name, each in node.inputs.items()}
+            try:
+                return {name: self._resolve(each, index, chain) for name, each in node.inputs.items()}
+            except Refusal as refusal:
+                return self._verdict(refusal.verdict, node.inputs, index, chain)
         except Refusal as refusal:
             return refusal.verdict
         except ArtifactError as error:  # a list that is mapped over, or the value of a condition
@@ -76,7 +79,10 @@ class Resolver:
         chain = self._graph.scopes_of(scope.parent)
         try:
             self._obey(scope.guards, index, chain)
-            sizes = {name: len(self._elements(scope_name, name, index)) for name in scope.over}
+            try:
+                sizes = {name: len(self._elements(scope_name, name, index)) for name in scope.over}
+            except Refusal as refusal:
+                return self._verdict(refusal.verdict, scope.over, index, chain)
         except Refusal as refusal:
             return refusal.verdict
         except ArtifactError as error:
@@ -94,6 +100,18 @@ class Resolver:
         return self._resolve(argument, "", ())
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _verdict(
+        self, first: Blocked | Skipped | NotReady, needs: dict[str, Argument], index: str, chain: tuple[str, ...]
+    ) -> Blocked | Skipped | NotReady:
+        """Of what is needed, one may have failed and another been skipped. The skip decides, for it stands whatever
+        becomes of the failure; otherwise the order in which arguments are written, or stored, would decide."""
+        if isinstance(first, Blocked):
+            for output in [output for each in needs.values() for output in outputs_in(each) if not output.optional]:
+                for run in self._runs_of(output.node, shared_prefix(index, chain, self._chains[output.node])):
+                    if run.state is StepState.SKIPPED:
+                        self._usable(run, optional=False)
+        return first
 
     def _obey(self, guards: tuple[Guard, ...], index: str, chain: tuple[str, ...]) -> None:
         for guard in guards:

@@ -198,7 +198,9 @@ class RunView:
         for key, run in list(self.steps.items()):
             reopened = reopened_step_run(run)
             self.spent[key] = run.attempts
-            if reopened is not run:
+            if reopened is None:
+                del self.steps[key]
+            elif reopened is not run:
                 self.steps[key] = reopened
 
     def outcome(self) -> RunState:
@@ -214,9 +216,17 @@ StepEvent: TypeAlias = (
 )
 
 
-def reopened_step_run(run: StepRun) -> StepRun:
-    """What resume makes of a step run: itself if finished well (or skipped: that is decided anew), else pending."""
-    if run.state.has_output or (run.state is StepState.PENDING and run.retry_at is None):
+def reopened_step_run(run: StepRun) -> StepRun | None:
+    """What resume makes of a step run: itself if finished well; pending if it was tried; else as if never decided.
+
+    One that was skipped, blocked or cancelled before its first attempt leaves nothing behind: it may have stood for
+    the whole of a map, whose elements are other instances once the map is expanded.
+    """
+    if run.state.has_output:
+        return run
+    if not run.attempts:
+        return None
+    if run.state is StepState.PENDING and run.retry_at is None:
         return run
     return StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
 

@@ -2,15 +2,17 @@
 
 May know everything. What runs is the real launcher, engine, codecs and run log (in memory); only time, faults and the
 steps that a test replaces are not what they are in production. Everything runs in the test's own process: timeouts,
-limits and `isolation` are not enforced, and nothing is cached.
+limits and `isolation` are not enforced, and nothing is cached unless a bench is asked to.
 """
 
 from __future__ import annotations
 
-from .bench import Bench, BenchRun, Crashed, crash_points, run_pipeline
+from .bench import Bench, BenchRun, run_pipeline
 from .clock import TurnedClock
-from .faults import Crash, CrashingBlobs, CrashingStore, Faults, Fuse
+from .crashes import Crashed, crash_points
+from .faults import Crash, CrashingBlobs, CrashingStore, Death, Faults, Fuse
 from .memory import MemoryBlobs
+from .simulation import Simulated, SimulationError, simulate
 from .steps import run_step
 
 __all__ = [
@@ -20,11 +22,15 @@ __all__ = [
     "Crashed",
     "CrashingBlobs",
     "CrashingStore",
+    "Death",
     "Faults",
     "Fuse",
     "MemoryBlobs",
+    "Simulated",
+    "SimulationError",
     "TurnedClock",
     "crash_points",
     "run_pipeline",
     "run_step",
+    "simulate",
 ]

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -25,12 +25,12 @@ from ..ports.records import RunRecord, RunState, StepState
 from ..ports.runlog import Store
 from ..ports.steps import LoadedStep, StepLoader
 from ..stores.artifacts import ArtifactStore
-from ..stores.memory import memory_store
+from ..stores.memory import memory_store, next_process
 from ..wiring.runs import Run
 from .clock import TurnedClock
-from .faults import Crash, Faults, Fuse, check_names, crashing_blobs, crashing_store
+from .faults import Faults, Fuse, check_names, crashing_blobs, crashing_store
 from .memory import MemoryBlobs, Scratch
-from .steps import bound_services
+from .steps import NamedCode, bound_services
 
 Executed = tuple[str, str, int]  # step, index, attempt
 
@@ -87,6 +87,8 @@ class Bench:
 
     clock:    a TurnedClock; waits between attempts pass at once on it.
     faults:   what goes wrong.
+    cache:    runs take each other's results, as in production. The code of a step is taken to be what its name says:
+              within one process it does not change.
     secrets:  values for `Secret("NAME")`.  services: stand-ins for "registry", "scorer" and the like.
     replace:  step name -> a function that runs in its place, in every run.
 
@@ -111,6 +113,7 @@ class Bench:
         *,
         clock: TurnedClock | None = None,
         faults: Faults | None = None,
+        cache: bool = False,
         secrets: Mapping[str, str] | None = None,
         services: Mapping[str, Any] | None = None,
         replace: Mapping[str, Callable[..., Any]] | None = None,
@@ -122,10 +125,12 @@ class Bench:
         self.store: Store = store or memory_store(self.clock)
         self.blobs: BlobStore = blobs or MemoryBlobs(self.clock)
         self.executed: list[Executed] = []  # every attempt whose function was entered
+        self.cache = cache
         self._secrets = secrets
         self._services = services
         self._replace = {name: getattr(function, "fn", function) for name, function in (replace or {}).items()}
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._loaders: dict[tuple[str, str], FileLoader] = {}
         self._scratch = Scratch()
         if store is None:
             weakref.finalize(self, self.store.close)
@@ -138,7 +143,9 @@ class Bench:
         values = pipeline.parameters(parameters)
         traced = pipeline.trace(values, by_value=True)
         graph = _in_process(traced.graph)
-        self._functions.update(traced.functions)
+        if traced.functions.items() - self._functions.items():
+            self._loaders.clear()
+            self._functions.update(traced.functions)
         self._root, self._entry = traced.root, graph.target
         names = [node.name for node in graph.nodes]
         self.faults.check(names)
@@ -155,7 +162,7 @@ class Bench:
             host=os.uname().nodename,
             pid=os.getpid(),
             trigger="test",
-            options={"cache": False},
+            options={"cache": self.cache},
         )
         store = crashing_store(self.store, self.faults.fuse)
         record = store.create(wanted, graph.to_json(), now)
@@ -163,9 +170,13 @@ class Bench:
         view.apply(RunStarted(at=now))
         return self._go(graph, record, view, store)
 
-    def resume(self, run: str | None = None) -> BenchRun:
-        """Finish the newest run, or the one with this id, as a new process would; what is finished stays finished."""
-        self.faults.fuse = Fuse()
+    def resume(self, run: str | None = None, *, fuse: Fuse | None = None) -> BenchRun:
+        """Finish the newest run, or the one with this id, as a new process would; what is finished stays finished.
+
+        fuse:  when this process dies, too. Raises Crash then.
+        """
+        self.faults.fuse = fuse or Fuse()
+        self.store = next_process(self.store)
         known = self.store.match_runs(run or "")
         summary = self.store.find_run(known[0]) if known else None
         if summary is None:
@@ -177,9 +188,10 @@ class Bench:
             return BenchRun(graph, record, view, summary.state, self._bound(), None, self)
         host, pid = os.uname().nodename, os.getpid()
         resumed = RunResumed(at=self.clock.now_us(), epoch=view.epoch + 1, host=host, pid=pid)
-        self.store.append(record.id, view.epoch, [resumed])
+        store = crashing_store(self.store, self.faults.fuse)
+        store.append(record.id, view.epoch, [resumed])
         view.apply(resumed)
-        return self._go(graph, record, view, self.store)
+        return self._go(graph, record, view, store)
 
     def _go(self, graph: Graph, record: RunRecord, view: RunView, store: Store) -> BenchRun:
         services = self._bound()
@@ -188,10 +200,14 @@ class Bench:
         return BenchRun(graph, record, view, state, services, scheduler.error, self)
 
     def _bound(self) -> Services:
-        loader = FileLoader(self._root, self._entry, functions=self._functions)
+        place = (self._root, self._entry)
+        loader = self._loaders.get(place) or FileLoader(*place, functions=self._functions)
+        self._loaders[place] = loader  # looking for loaded modules costs more than a step
         artifacts = ArtifactStore(crashing_blobs(self.blobs, self.faults.fuse))
         watched = _WatchedLoader(loader, self)
-        return bound_services(artifacts, watched, self.clock, self._secrets, self._services, str(self._scratch.path))
+        checkpoints = str(self._scratch.path)
+        named = NamedCode(self._replace) if self.cache else None
+        return bound_services(artifacts, watched, self.clock, self._secrets, self._services, checkpoints, named)
 
     def acting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Called as an attempt begins: what runs in it, if a fault lets it."""
@@ -256,61 +272,6 @@ def run_pipeline(
     """
     bench = Bench(clock=clock, faults=faults, secrets=secrets, services=services, replace=replace)
     return bench.run(pipeline, **parameters)
-
-
-class Crashed:
-    """A run whose process died at one write. `resume` finishes it as a new process would."""
-
-    def __init__(self, bench: Bench, fuse: Fuse, again: Callable[[], BenchRun]) -> None:
-        self.bench = bench
-        self._fuse = fuse
-        self._again = again
-        self.repeated: list[Executed] = []  # attempts, after the crash, of steps that had finished before it
-
-    def resume(self) -> BenchRun:
-        """Finish the run; where the crash came before anything was stored, start it again."""
-        known = self.bench.store.match_runs("")
-        if not known:
-            self.bench.faults.fuse = Fuse()
-            return self._again()
-        done = {(run.step, run.index) for run in self.bench.store.step_runs(known[0]) if run.state.has_output}
-        before = len(self.bench.executed)
-        run = self.bench.resume()
-        self.repeated = [each for each in self.bench.executed[before:] if each[:2] in done]
-        return run
-
-    def __str__(self) -> str:
-        return str(self._fuse)
-
-
-def crash_points(
-    pipeline: Pipeline[..., Any], /, *, make: Callable[[], Bench] = Bench, every: int = 1, **parameters: Any
-) -> Iterator[Crashed]:
-    """The pipeline, crashed before and after each write to the run log and the artifact store, each on a fresh bench.
-
-    make:   gives a fresh bench, where a plain one is not enough.  every: take only each n-th write.
-
-    >>> from penstock import pipeline, step
-    >>> @step
-    ... def extract() -> list[int]:
-    ...     return [1, 2, 3]
-    >>> @pipeline
-    ... def extracted() -> list[int]:
-    ...     return extract()
-    >>> for crashed in crash_points(extracted):
-    ...     assert crashed.resume().output == [1, 2, 3], crashed
-    ...     assert not crashed.repeated, crashed
-    """
-    calm = make()
-    calm.run(pipeline, **parameters)
-    for at in range(1, len(calm.faults.fuse.writes) + 1, every):
-        for after in (False, True):
-            bench = make()
-            fuse = bench.faults.fuse = Fuse(at, after=after)
-            try:
-                bench.run(pipeline, **parameters)
-            except Crash:
-                yield Crashed(bench, fuse, lambda bench=bench: bench.run(pipeline, **parameters))  # type: ignore[misc]
 
 
 def _in_process(graph: Graph) -> Graph:

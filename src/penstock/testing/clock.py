@@ -28,6 +28,10 @@ class TurnedClock:
         """Let time pass: "10m", 3 (seconds) or a timedelta."""
         self._passed_us += round(duration(by).total_seconds() * 1_000_000)
 
+    def step_back(self, by: Duration) -> None:
+        """Let the time of day be corrected, as by NTP. No less time has passed for that."""
+        self._began_us -= round(duration(by).total_seconds() * 1_000_000)
+
     def now(self) -> datetime:
         return instant(self.now_us())
 

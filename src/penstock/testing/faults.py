@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -21,39 +23,49 @@ class Crash(BaseException):
     """The process is gone: nothing that it would still write is written."""
 
 
-class Fuse:
-    """Counts writes, and ends the process, as it were, right before or after the k-th. Blown, it lets none pass."""
+class Death(StrEnum):
+    """When in a write a process dies."""
 
-    def __init__(self, at: int | None = None, *, after: bool = False) -> None:
+    BEFORE = "before"
+    MIDWAY = "midway"  # of a blob: half of its bytes are in a temporary file; of the run log: rolled back, so "before"
+    AFTER = "after"
+
+
+class Fuse:
+    """Counts writes, and ends the process, as it were, at the k-th. Blown, it lets none pass."""
+
+    def __init__(self, at: int | None = None, *, death: Death | str = Death.BEFORE, beats: bool = True) -> None:
         self.at = at
-        self.after = after
+        self.beats = beats  # the heartbeat goes by the machine's clock: where every moment is decided, it is still
+        self.death = Death(death)
         self.writes: list[str] = []
         self.blown = False
 
-    def write(self, what: str, action: Callable[[], T]) -> T:
+    def write(self, what: str, action: Callable[[], T], half: Callable[[], None] | None = None) -> T:
+        """Let a write pass, or not. `half` does the first part of it, and no more."""
         self.check()
         self.writes.append(what)
-        due = len(self.writes) == self.at
-        if due and not self.after:
-            self._blow()
-        result = action()
-        if due:
-            self._blow()
-        return result
+        return self.dying(self.death, action, half) if len(self.writes) == self.at else action()
+
+    def dying(self, death: Death, action: Callable[[], T], half: Callable[[], None] | None = None) -> T:
+        """The last write of this process."""
+        if death is Death.AFTER:
+            action()
+        elif death is Death.MIDWAY and half is not None:
+            half()
+        self.blown = True
+        raise Crash(str(self))
 
     def check(self) -> None:
         """Raise Crash where the process is dead."""
         if self.blown:
             raise Crash(str(self))
 
-    def _blow(self) -> None:
-        self.blown = True
-        raise Crash(str(self))
-
     def __str__(self) -> str:
         if self.at is None or self.at > len(self.writes):
             return f"no crash in {len(self.writes)} writes"
-        return f"crash {'after' if self.after else 'before'} write {self.at}: {self.writes[self.at - 1]}"
+        when = "in the middle of" if self.death is Death.MIDWAY else self.death.value
+        return f"crash {when} write {self.at}: {self.writes[self.at - 1]}"
 
 
 _STORE_WRITES = frozenset(
@@ -70,7 +82,7 @@ class CrashingStore:
         self._fuse = fuse
 
     def beat(self, run_id: str) -> bool:
-        return False if self._fuse.blown else self._store.beat(run_id)
+        return False if self._fuse.blown or not self._fuse.beats else self._store.beat(run_id)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
@@ -99,9 +111,15 @@ class CrashingBlobs:
             return found
 
         def behind_the_fuse(*args: Any) -> Any:
-            return self._fuse.write(f"blobs.{name}", lambda: found(*args))
+            half = (lambda: self._half_written(args[0])) if name == "put_file" else None
+            return self._fuse.write(f"blobs.{name}", lambda: found(*args), half)
 
         return behind_the_fuse
+
+    def _half_written(self, path: Path) -> None:
+        """What a process leaves that dies while it writes: half of the bytes, in a folder that nobody will remove."""
+        content = path.read_bytes()
+        (self._blobs.staging() / path.name).write_bytes(content[: len(content) // 2])
 
 
 def crashing_store(store: Store, fuse: Fuse) -> Store:
@@ -165,7 +183,7 @@ class Faults:
         """Let the process die at its k-th write to the run log or the artifact store; `run` then raises Crash."""
         if (before_write is None) == (after_write is None):
             raise UsageError("crash() wants either before_write or after_write")
-        self.fuse = Fuse(before_write or after_write, after=after_write is not None)
+        self.fuse = Fuse(before_write or after_write, death=Death.BEFORE if before_write else Death.AFTER)
         return self
 
     def strike(self, context: Context, clock: TurnedClock) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 from ..authoring.loader import loaded_step
 from ..authoring.options import SecretName
 from ..authoring.step import Step
+from ..core.canonical import digest_json
 from ..core.clock import Clock
 from ..core.errors import UsageError, did_you_mean
 from ..core.location import caller_location
 from ..data import boundary_checks
 from ..engine.execute import Execution
-from ..engine.services import Services
+from ..engine.services import FingerprintSource, Services
 from ..engine.tasks import SecretValue, StepTask, Stored, TaskArgument
 from ..ports.artifacts import ArtifactRef, Artifacts
 from ..ports.observers import Observer
@@ -91,6 +92,16 @@ class _NoFingerprints:
         return None
 
 
+class NamedCode:
+    """Fingerprints by name: within one process a step's code is what it was. A replaced step is another one."""
+
+    def __init__(self, replaced: Mapping[str, Callable[..., Any]]) -> None:
+        self._replaced = sorted((step, f"{f.__module__}:{f.__qualname__}:{id(f)}") for step, f in replaced.items())
+
+    def of(self, target: str) -> Fingerprint | None:
+        return Fingerprint(digest_json([target, self._replaced]))
+
+
 def bound_services(
     artifacts: Artifacts,
     loader: StepLoader,
@@ -98,12 +109,13 @@ def bound_services(
     secrets: Mapping[str, str] | None,
     services: Mapping[str, Any] | None,
     checkpoints: str = "",
+    fingerprints: FingerprintSource | None = None,
 ) -> Services:
-    """The engine's services with what a test gives in place of the outside."""
+    """The engine's services with what a test gives in place of the outside. Without fingerprints nothing is cached."""
     return Services(
         artifacts=artifacts,
         loader=loader,
-        fingerprints=_NoFingerprints(),
+        fingerprints=fingerprints or _NoFingerprints(),
         clock=clock,
         boundaries=boundary_checks,
         observer=_no_observer,

@@ -148,3 +148,13 @@ def test_a_map_that_was_closed_and_is_pending_again_is_no_longer_closed() -> Non
 def test_an_index_that_the_map_does_not_have_is_not_an_instance() -> None:
     found = resolver(done("a", "[1]"), nodes=(A, ELEMENT), scopes=(OVER_A,)).arguments(ELEMENT, "7")
     assert found == Blocked("the map 's' has no element 7")
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_of_a_failed_and_a_skipped_need_the_skip_decides_in_whatever_order_they_are_written(order: str) -> None:
+    both = Node(name="both", target="t.py:f", inputs={name: Output(name) for name in order})
+    b = Node(name="b", target="t.py:f")
+    view = resolver(
+        done("a", None, state=StepState.FAILED), done("b", None, state=StepState.SKIPPED), nodes=(A, b, both)
+    )
+    assert view.arguments(both, "") == Skipped("'b' was skipped")

@@ -244,6 +244,53 @@ def test_every_crash_point_of_a_pipeline_resumes_to_the_same_result() -> None:
     assert points > 25
 
 
+def test_a_map_that_was_closed_leaves_nothing_pending_once_a_resume_has_expanded_it() -> None:
+    here = bench(faults=Faults().fail("extract", OSError("busy"), attempt=1))
+    assert here.run(lifecycle).states["of_rows/fit"] is StepState.UPSTREAM_FAILED
+    run = here.resume()
+    assert run.state is RunState.SUCCEEDED
+    stored = {(each.step, each.index): each.state for each in here.store.step_runs(run.id)}
+    assert ("of_rows/fit", "") not in stored
+    assert all(state.done for state in stored.values())
+
+
+def test_every_crash_point_beside_an_earlier_run_with_the_cache_on_and_processes_that_die_again_and_again() -> None:
+    def shared() -> Bench:
+        here = bench(cache=True)
+        here.run(lifecycle, count=3)
+        return here
+
+    calm = shared().run(lifecycle)
+    told, repeats = set(), 0
+    for crashed in crash_points(lifecycle, make=shared, lives=3, every=2):
+        run = crashed.resume()
+        assert run.digests == calm.digests, crashed
+        assert run.output == calm.output, crashed
+        repeats += len(crashed.repeated)
+        told |= set(str(crashed).split(", then "))
+    assert repeats == 0
+    assert len(told) > 30
+    assert any(text.startswith("crash in the middle of") for text in told)
+
+
+def test_a_crash_in_the_middle_of_a_blob_leaves_half_of_it_where_nobody_reads() -> None:
+    @step
+    def large() -> list[int]:
+        return list(range(5000))
+
+    @pipeline
+    def larger() -> list[int]:
+        return large()
+
+    left = 0
+    for crashed in crash_points(larger):
+        if "in the middle" in str(crashed):
+            assert crashed.bench.blobs.sweep(0) == 1
+            left += 1
+        assert crashed.resume().output == list(range(5000)), crashed
+    assert left == 1
+
+
 # -- clock and blobs -------------------------------------------------------------------------------------------------
 
 

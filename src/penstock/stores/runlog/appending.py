@@ -53,6 +53,7 @@ class Append:
         self.before = (epoch, last_seq)
         self.seq = last_seq
         self.steps: dict[StepKey, StoredStep] = {}  # what changed
+        self.gone: set[StepKey] = set()  # what was undone, before what changed since
         self._find = find
         self._find_all = find_all
         self._lease_until = lease_until
@@ -99,6 +100,7 @@ class Append:
     def step_batches(self) -> list[Batch]:
         """What they change of step runs, and what is found through these."""
         every: list[Batch] = [
+            ("delete_step_run", [(self.run_no, *key) for key in self.gone]),
             ("upsert_step_run", [stored.row(self.run_no) for stored in self.steps.values()]),
             ("insert_artifact", self._artifacts),
             ("insert_use", self._made),
@@ -114,7 +116,7 @@ class Append:
 
     def _add_to_step(self, event: StepEvent) -> None:
         key = (event.step, event.index)
-        stored = self.steps.get(key) or self._find(key)
+        stored = self.steps.get(key) or (None if key in self.gone else self._find(key))
         before = stored.run if stored is not None else StepRun(event.step, event.index, StepState.PENDING)
         claim: bytes | None = None
         match event:
@@ -163,11 +165,20 @@ class Append:
             code = None if event.code is None else encoded(event.code)
             environment = None if event.environment is None else encoded(event.environment)
             self._change_run("renew_run_record", code, environment)
-        every = {(stored.run.step, stored.run.index): stored for stored in self._find_all()} | self.steps
+        found = {(stored.run.step, stored.run.index): stored for stored in self._find_all()}
+        every = {key: stored for key, stored in found.items() if key not in self.gone} | self.steps
         for key, stored in every.items():
             reopened = reopened_step_run(stored.run)
-            if reopened is not stored.run:
+            if reopened is None:
+                self._undo(key, stored)
+            elif reopened is not stored.run:
                 self._keep(key, stored, reopened, None)
+
+    def _undo(self, key: StepKey, stored: StoredStep) -> None:
+        """A step run that is as if it had never been decided."""
+        self._counts[STATE_AT[stored.run.state]] -= 1
+        self.gone.add(key)
+        self.steps.pop(key, None)
 
     def _keep(self, key: StepKey, stored: StoredStep | None, run: StepRun, claim: bytes | None) -> None:
         """Store what became of a step run, with its counters."""

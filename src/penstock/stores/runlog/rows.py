@@ -130,7 +130,7 @@ class StoredStep:
         for seq in seqs:
             event = event_at(seq)
             if isinstance(event, RunResumed):
-                run = reopened_step_run(run)
+                run = reopened_step_run(run) or run
             elif isinstance(event, StepEvent):
                 run = next_step_run(run, event)
         return cls(run, seqs)

@@ -165,6 +165,9 @@ class RunsPart(LivenessPart, WaitingPart):
         return change
 
     def _remember(self, known: _Known, change: Append, last_seq: int) -> None:
+        for key in change.gone:
+            known.steps.pop(key, None)
+            known.done.discard(key)
         for key, stored in change.steps.items():
             if stored.run.state.done:
                 known.steps.pop(key, None)

@@ -100,6 +100,9 @@ ON CONFLICT (run_no, step, "index") DO UPDATE SET state = excluded.state, attemp
     started_at = excluded.started_at, finished_at = excluded.finished_at, seconds = excluded.seconds,
     claim = excluded.claim, seqs = excluded.seqs
 
+-- name: delete_step_run
+DELETE FROM step_runs WHERE run_no = ? AND step = ? AND "index" = ?
+
 -- name: insert_artifact
 INSERT INTO artifacts (digest, codec, size_bytes, ref) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
 
