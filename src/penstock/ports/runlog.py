@@ -111,7 +111,10 @@ class CacheIndex(Protocol):
         ...
 
     def lease(self, key: str, owner: str, seconds: float) -> bool:
-        """Take or renew the right to compute this key; False while another live owner has it."""
+        """Take or renew the right to compute this key; False while another live owner has it.
+
+        An owner that died on this host has it no more; one elsewhere, until its lease runs out.
+        """
         ...
 
     def unlease(self, key: str, owner: str) -> None: ...

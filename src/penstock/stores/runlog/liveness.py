@@ -100,8 +100,17 @@ class FileLocks:
         return False
 
     def remove(self, run_id: str) -> None:
-        if self.held(run_id) is False:
-            _unlink(self._path(run_id))
+        for name in [run_id, *self._below(run_id)]:
+            if self.held(name) is False:
+                _unlink(self._path(name))
+
+    def _below(self, run_id: str) -> list[str]:
+        """What dead holders inside the run left: their names begin with the run's."""
+        head = f"{run_id}_"
+        try:
+            return [name.removesuffix(".lock") for name in os.listdir(self._folder) if name.startswith(head)]
+        except FileNotFoundError:
+            return []
 
     def _path(self, run_id: str) -> str:
         return f"{self._folder}/{run_id.replace('/', '_')}.lock"
