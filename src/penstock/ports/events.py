@@ -154,6 +154,7 @@ class RunView:
         self.steps: dict[tuple[str, str], StepRun] = {}
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
         self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
+        self.lost: set[tuple[str, str]] = set()  # they were running when the run's process died
         self.kept: tuple[str, ...] = ()  # finished steps that older code made, since the newest resume
         self.epoch = 1
         self.cancel_requested = False
@@ -198,7 +199,11 @@ class RunView:
         for key, run in list(self.steps.items()):
             reopened = reopened_step_run(run)
             self.spent[key] = run.attempts
-            if reopened is not run:
+            if run.state is StepState.RUNNING:
+                self.lost.add(key)
+            if reopened is None:
+                del self.steps[key]
+            else:
                 self.steps[key] = reopened
 
     def outcome(self) -> RunState:
@@ -214,10 +219,13 @@ StepEvent: TypeAlias = (
 )
 
 
-def reopened_step_run(run: StepRun) -> StepRun:
-    """What resume makes of a step run: itself if finished well (or skipped: that is decided anew), else pending."""
-    if run.state.has_output or (run.state is StepState.PENDING and run.retry_at is None):
+def reopened_step_run(run: StepRun) -> StepRun | None:
+    """What resume makes of a step run: itself if it has its output, else pending. None where nothing was ever tried:
+    what was skipped, blocked or cancelled is decided anew, and where a whole map was, there is no such instance then."""
+    if run.state.has_output or (run.state is StepState.PENDING and run.attempts and run.retry_at is None):
         return run
+    if not run.attempts:
+        return None
     return StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
 
 

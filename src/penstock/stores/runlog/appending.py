@@ -64,6 +64,7 @@ class Append:
         self._new_attempts: list[Row] = []
         self._ended_attempts: list[Row] = []
         self._artifacts: list[Row] = []
+        self._dropped_steps: list[Row] = []
         self._dropped_edges: list[Row] = []
         self._edges: dict[tuple[str, str, str], list[Row]] = {}
         self._cache_entries: list[Row] = []
@@ -102,11 +103,12 @@ class Append:
     def batches(self) -> list[Batch]:
         """Everything to write, in order."""
         edges = [row for rows in self._edges.values() for row in rows]
-        steps = [stored.row(self.run_no) for stored in self.steps.values()]
+        steps = [stored.row(self.run_no) for stored in self.steps.values() if stored.first_seq]
         every: list[Batch] = [
             ("insert_event", self._events),
             ("insert_attempt", self._new_attempts),
             ("end_attempt", self._ended_attempts),
+            ("delete_step_run", self._dropped_steps),
             ("upsert_step_run", steps),
             ("delete_edges", self._dropped_edges),
             ("insert_edge", edges),
@@ -144,7 +146,9 @@ class Append:
         every = {(stored.run.step, stored.run.index): stored for stored in self._find_all()} | self.steps
         for key, stored in every.items():
             reopened = reopened_step_run(stored.run)
-            if reopened is not stored.run:
+            if reopened is None:
+                self._drop(key, stored)
+            elif reopened is not stored.run:
                 self._leave_attempt(stored.run, event.at)
                 self._keep(key, stored, reopened)
 
@@ -233,6 +237,15 @@ class Append:
             self._replace_edges(key, "in", before.inputs, _in_edges(self.run_no, key, run.inputs))
         if run.outputs is not before.outputs:
             self._replace_edges(key, "out", before.outputs, self._out_edges(key, run.outputs))
+
+    def _drop(self, key: StepKey, stored: StoredStep) -> None:
+        """Forget a step run of which nothing was ever tried."""
+        self._replace_edges(key, "in", stored.run.inputs, [])
+        self._replace_edges(key, "out", stored.run.outputs, [])
+        if stored.first_seq:
+            self._counts[STATE_AT[stored.run.state]] -= 1
+            self._dropped_steps.append((self.run_no, *key))
+        self.steps[key] = StoredStep(StepRun(*key, StepState.PENDING), 0, {})
 
     def _replace_edges(
         self, key: StepKey, direction: str, before: Sequence[str] | dict[str, Any], rows: list[Row]

@@ -103,6 +103,9 @@ ON CONFLICT (run_no, step, "index") DO UPDATE SET state = excluded.state, attemp
     key = excluded.key, started_at = excluded.started_at, finished_at = excluded.finished_at,
     seconds = excluded.seconds, retry_at = excluded.retry_at, note = excluded.note, sources = excluded.sources
 
+-- name: delete_step_run
+DELETE FROM step_runs WHERE run_no = ? AND step = ? AND "index" = ?
+
 -- name: insert_attempt
 INSERT INTO attempts (run_no, step, "index", number, started_at, state, host, pid, engine_attempt)
 VALUES (?, ?, ?, ?, ?, 'running', ?, ?, ?)
