@@ -238,8 +238,8 @@ class Scheduler:
         options = self._nodes[task.step].options
         if options.isolation != "auto" or options.timeout_s is not None or options.limits is not None:
             return None
-        if self._is_async(task):
-            return None
+        if self._is_async(task) or (task.step, task.index) in self._view.lost:
+            return None  # it may have been this step that ended the process: another time it ends a worker
         return self._queue.popleft()
 
     def _run_inline(self, prepared: Prepared, ownership: Ownership) -> None:

@@ -123,6 +123,9 @@ class WorkerProcess:
             self._show(self.redactor.feed(self._decoder.decode(piece)))
         if last:
             self._show(self.redactor.rest())
+            if self._shown > _OUTPUT_CHARS:
+                self.text(f"\n[penstock: {self._shown - _OUTPUT_CHARS} more characters were not kept]\n")
+                self._shown = 0
         return True
 
     def _show(self, text: str) -> None:
