@@ -221,7 +221,7 @@ StepEvent: TypeAlias = (
 
 def reopened_step_run(run: StepRun) -> StepRun | None:
     """What resume makes of a step run: itself if it has its output, else pending. None where nothing was ever tried:
-    what was skipped, blocked or cancelled is decided anew, and where a whole map was, there is no such instance then."""
+    what was skipped, blocked or cancelled is decided anew, and what was a whole map then has elements instead."""
     if run.state.has_output or (run.state is StepState.PENDING and run.attempts and run.retry_at is None):
         return run
     if not run.attempts:
