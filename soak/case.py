@@ -21,7 +21,7 @@ from .strikes import BEGINS, Blow, Mode, Plan, Strike
 
 FLOW = Path(__file__).parent / "flow.py"
 _LIVES = 20
-_LIFE_S = 120.0
+_LIFE_S = 300.0  # a machine may be busy with other things
 _LEASE_S = 45.0  # longer than the lease of a run whose process died before it took the run's lock
 _RUN_ENDED, _REFUSED, _BUG = 1, 2, 70
 
