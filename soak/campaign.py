@@ -58,6 +58,7 @@ class Campaign:
         self.tallies = {cell: Tally() for cell in CELLS}
         self._server = Server(found)
         self._server.start()
+        self.postgres = self._version()
         self._calm: Outcome | None = None
         self._start_s: dict[Cell, float] = {}
 
@@ -114,12 +115,6 @@ class Campaign:
     def broken(self) -> list[str]:
         return [each for tally in self.tallies.values() for each in tally.broken]
 
-    @property
-    def postgres(self) -> str:
-        with psycopg.connect(self._server.url) as connection:
-            row = connection.execute("SHOW server_version").fetchone()
-        return str(row[0]).split()[0] if row else "?"
-
     # -- inside --------------------------------------------------------------------------------------------------
 
     @property
@@ -142,6 +137,11 @@ class Campaign:
     def _restart(self, blow: Blow) -> None:
         self._server.stop(signal.SIGINT if blow is Blow.SERVER_FAST else signal.SIGQUIT)
         self._server.start()
+
+    def _version(self) -> str:
+        with psycopg.connect(self._server.url) as connection:
+            row = connection.execute("SHOW server_version").fetchone()
+        return str(row[0]).split()[0] if row else "?"
 
     def _administer(self, statement: str) -> None:
         with psycopg.connect(self._server.url, autocommit=True) as connection:

@@ -45,7 +45,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it takes connections."""
+        """Returns when it takes connections. A session of its own: Ctrl-C is not for it."""
         import psycopg
 
         folder = self._folder
@@ -59,7 +59,7 @@ class Server:
         with open(folder / "log", "ab") as log:
             self.process = process = subprocess.Popen(
                 [self._bin / "postgres", "-D", folder / "data", "-p", str(self._port), *arguments],
-                cwd=folder, env=self._environment, stdout=log, stderr=log, **self._as_user,
+                cwd=folder, env=self._environment, stdout=log, stderr=log, start_new_session=True, **self._as_user,
             )  # fmt: skip
         _wait_until(
             lambda: psycopg.connect(self.url, connect_timeout=2).close(), psycopg.OperationalError, process, folder
