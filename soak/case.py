@@ -23,7 +23,8 @@ FLOW = Path(__file__).parent / "flow.py"
 _LIVES = 20
 _LIFE_S = 300.0  # a machine may be busy with other things
 _LEASE_S = 45.0  # longer than the lease of a run whose process died before it took the run's lock
-_RUN_ENDED, _REFUSED, _BUG = 1, 2, 70
+_REFUSED, _BUG = 2, 70  # exit codes
+_BUG_TOLD = "This is a bug in penstock"
 
 Restart = Callable[[Blow], None]
 
@@ -57,7 +58,7 @@ class Case:
             struck = len(self.landed)
             code, told = self._live(start_s)
             state = self._look()
-            if code == _BUG or "Traceback" in told:
+            if code == _BUG or _BUG_TOLD in told:
                 raise Broken(f"penstock calls it a bug of its own (exit code {code}):\n{told}")
             if code == 0:
                 if state is not RunState.SUCCEEDED:
