@@ -63,7 +63,10 @@ class WorkerProcess:
         self.deadline: float | None = None
         self.started = 0.0
         self._shown = 0  # characters of the present task that came by file descriptor
-        ours.sendall(frame(["boot", boot]))
+        try:
+            ours.sendall(frame(["boot", boot]))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it is dead already; whoever gives it a task learns that
 
     def start(self, task: StepTask) -> None:
         self.task, self.started, self._shown = task, monotonic(), 0
@@ -158,14 +161,16 @@ class Workers:
     ) -> WorkerProcess:
         worker = next((worker for worker in self._all if worker.task is None), None) or self._new()
         names = [name for argument in task.arguments.values() for name in secret_names(argument)]
-        while True:
+        for another in (True, True, False):
             worker.text, worker.progress, worker.redactor = text, progress, self._services.redactor(names)
             try:
                 worker.start(task)
-                return worker
-            except (BrokenPipeError, ConnectionResetError):  # it died while idle
-                self._discard(worker)
-                worker = self._new()
+                break
+            except (BrokenPipeError, ConnectionResetError):  # it died while idle, or as it began
+                if another:  # else its death is read as any other's: this attempt was killed
+                    self._discard(worker)
+                    worker = self._new()
+        return worker
 
     def next_deadline(self) -> float | None:
         """Monotonic seconds of the earliest timeout; soon, while a memory limit has to be watched."""
