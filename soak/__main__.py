@@ -27,7 +27,8 @@ def main() -> int:
         return 1 if why else 0
     if Path(penstock.__file__).parent != SOURCE:
         sys.exit("the penstock that Python imports here is not the one of this checkout: pip install -e .")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job is born deaf to it
+        signal.signal(each, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="penstock-soak-"))
     campaign = Campaign(folder, arguments.seed)
     try:

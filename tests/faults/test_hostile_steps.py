@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock.engine import workers
 from penstock.ports.records import FailureClass, RunState
 from penstock.wiring.runner import find_run
 
@@ -274,3 +276,38 @@ def main() -> list[int]:
     summary = store.find_run(run.id)
     assert summary is not None
     assert summary.counts == {"succeeded": 3}
+
+
+def test_workers_that_die_as_they_begin_are_a_killed_attempt_not_the_end_of_the_engine(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the soak: a worker killed before its first message ended the engine with a BrokenPipeError."""
+    started: list[int] = []
+    popen = subprocess.Popen
+
+    def stillborn(*words: Any, **options: Any) -> Any:
+        process = popen([sys.executable, "-c", "pass"], **options)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        started.append(process.pid)
+        return process
+
+    lab.write("""
+@step(isolation="process")
+def one() -> int:
+    return 1
+
+@pipeline
+def main() -> int:
+    return one()
+""")
+    lab.load()
+    monkeypatch.setattr(workers.subprocess, "Popen", stillborn)
+    run = lab.run()
+    assert states(run) == {"one": "failed"}
+    failure = run.step("one").failure
+    assert failure is not None
+    assert failure.kind is FailureClass.KILLED
+    assert failure.message == "the process of 'one' ended with exit code 0"
+    assert len(started) >= 3
+    monkeypatch.undo()
+    assert lab.resume(run.id).output == 1
