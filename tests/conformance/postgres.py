@@ -24,37 +24,68 @@ def binaries() -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
 
 
+class Server:
+    """A server of our own. PostgreSQL refuses to run as root, so root lends it a user."""
+
+    def __init__(self, bin_folder: Path) -> None:
+        self._bin = bin_folder
+        self._folder = Path(tempfile.mkdtemp(prefix="penstock-pg-"))
+        user = _unprivileged_user()
+        self._as_user = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        if user is not None:
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+        self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(self._folder)}
+        subprocess.run(
+            [self._bin / "initdb", "-D", self._folder / "data", "-U", "penstock", "-A", "trust", "-E", "UTF8", "-N"],
+            check=True, cwd=self._folder, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            **self._as_user,
+        )  # fmt: skip
+        self._port = _free_port()
+        self.url = f"postgresql://penstock@127.0.0.1:{self._port}/postgres"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it takes connections. A session of its own: Ctrl-C is not for it."""
+        import psycopg
+
+        folder = self._folder
+        options = (
+            "fsync=off",
+            "full_page_writes=off",
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={folder}",
+        )
+        arguments = [part for option in options for part in ("-c", option)]
+        with open(folder / "log", "ab") as log:
+            self.process = process = subprocess.Popen(
+                [self._bin / "postgres", "-D", folder / "data", "-p", str(self._port), *arguments],
+                cwd=folder, env=self._environment, stdout=log, stderr=log, start_new_session=True, **self._as_user,
+            )  # fmt: skip
+        _wait_until(
+            lambda: psycopg.connect(self.url, connect_timeout=2).close(), psycopg.OperationalError, process, folder
+        )
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """SIGINT is its "fast" shutdown, SIGQUIT its "immediate" one, after which it recovers as after a crash."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder)
+
+
 @contextmanager
 def server(bin_folder: Path) -> Iterator[str]:
-    """Run a server; gives the URL of its database. PostgreSQL refuses to run as root, so root lends it a user."""
-    import psycopg
-
-    user = _unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="penstock-pg-"))
-    as_user = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    if user is not None:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
-    subprocess.run(
-        [bin_folder / "initdb", "-D", folder / "data", "-U", "penstock", "-A", "trust", "-E", "UTF8", "-N"],
-        check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **as_user,
-    )  # fmt: skip
-    port = _free_port()
-    options = ("fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}")
-    arguments = [part for option in options for part in ("-c", option)]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [bin_folder / "postgres", "-D", folder / "data", "-p", str(port), *arguments],
-            cwd=folder, env=environment, stdout=log, stderr=log, **as_user,
-        )  # fmt: skip
-    url = f"postgresql://penstock@127.0.0.1:{port}/postgres"
+    """Run a server; gives the URL of its database."""
+    running = Server(bin_folder)
     try:
-        _wait_until(lambda: psycopg.connect(url, connect_timeout=2).close(), psycopg.OperationalError, process, folder)
-        yield url
+        running.start()
+        yield running.url
     finally:
-        process.send_signal(signal.SIGINT)  # "fast" shutdown
-        process.wait(timeout=30)
-        shutil.rmtree(folder)
+        running.remove()
 
 
 def _unprivileged_user() -> pwd.struct_passwd | None:

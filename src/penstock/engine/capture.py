@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Any, TextIO
 
+from ..core.errors import StoreUnavailableError
 from .redaction import Redactor
 
 _FLUSH_CHARS = 8192
@@ -29,6 +30,7 @@ class Sink:
         self._chunks: list[str] = []
         self._held = 0
         self._total = 0
+        self._lost = 0
         self._last = monotonic()
         self.handler: Any = None  # what brings log records here
         self._lock = threading.RLock()  # a thread that the step started may print too
@@ -48,7 +50,10 @@ class Sink:
         with self._lock:
             if self._chunks:
                 text, self._chunks, self._held, self._last = "".join(self._chunks), [], 0, monotonic()
-                self._write(text)
+                try:
+                    self._write(text)
+                except StoreUnavailableError:
+                    self._lost += len(text)  # no failure of the step that prints; what it comes to is stored, or not
 
     def shown(self, tee: _Tee, text: str) -> str:
         """What of this text may go on to the real stream now: no secret, and no beginning of one."""
@@ -63,6 +68,8 @@ class Sink:
         with self._lock:
             for tee, redactor in self._echoes.items():
                 tee.show(redactor.rest())
+            if self._lost:
+                self._chunks.append(f"\n[penstock: {self._lost} characters could not be stored]\n")
             if self._total > _LIMIT_CHARS:
                 self._chunks.append(f"\n[penstock: {self._total - _LIMIT_CHARS} more characters were not kept]\n")
             self.flush()

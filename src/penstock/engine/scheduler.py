@@ -239,6 +239,8 @@ class Scheduler:
         options = self._nodes[self._queue[0].task.step].options
         if options.isolation != "auto" or options.timeout_s is not None or options.limits is not None:
             return None
+        if (self._queue[0].task.step, self._queue[0].task.index) in self._view.lost:
+            return None  # it may have been this step that ended the process: another time it ends a worker
         return self._queue.popleft()
 
     def _run_inline(self, prepared: Prepared, ownership: Ownership) -> None:
@@ -407,8 +409,10 @@ class Scheduler:
     def _settled(self, item: Item) -> None:
         """An attempt has ended: another one follows, or the instance is done."""
         run = self._view.step(item.name, item.index)
-        if run.retry_at is not None:
-            self._later(item, (run.retry_at - self._services.clock.now_us()) / 1e6)
+        if run.retry_at is not None and run.failure is not None:
+            due = (run.retry_at - self._services.clock.now_us()) / 1e6
+            delay = self._launcher.retry_delay(run.step, run.index, run.attempts, run.failure)
+            self._later(item, due if delay is None else min(due, delay))  # the clock may have gone back meanwhile
             return
         failed = run.state in (StepState.FAILED, StepState.TIMED_OUT)
         self._abort = self._abort or (self._graph.fail_fast and failed)

@@ -73,7 +73,10 @@ class WorkerProcess:
         self.deadline: float | None = None
         self.started = 0.0
         self._shown = 0  # characters of the present task that came by file descriptor
-        ours.sendall(frame(["boot", boot]))
+        try:
+            ours.sendall(frame(["boot", boot]))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it is dead already; whoever gives it a task learns that
 
     @property
     def task(self) -> StepTask | None:
@@ -172,6 +175,9 @@ class WorkerProcess:
             self._show(self.redactor.feed(self._decoder.decode(piece)))
         if last:
             self._show(self.redactor.rest())
+            if self._shown > _OUTPUT_CHARS and self.last is not None:
+                self.text(self.last, f"\n[penstock: {self._shown - _OUTPUT_CHARS} more characters were not kept]\n")
+                self._shown = 0
         return True
 
     def _show(self, text: str) -> None:
@@ -272,7 +278,7 @@ class Workers:
         return min(_AHEAD, int(_AHEAD_S / max(mean, _QUICK_S)))
 
     def _start(self, worker: WorkerProcess | None, tasks: list[StepTask]) -> None:
-        while True:
+        for another in (True, True, False):
             worker = worker or self._new()
             idle = not worker.tasks
             if idle:
@@ -281,9 +287,9 @@ class Workers:
                 worker.give(tasks)
                 return
             except (BrokenPipeError, ConnectionResetError):
-                if not idle:
-                    return  # it is dying, which is noticed by what becomes readable
-                worker.tasks.clear()
+                if not idle or not another:
+                    return  # its death is noticed by what becomes readable
+                worker.tasks.clear()  # it died while idle, or as it began
                 self._discard(worker)
                 worker = None
 

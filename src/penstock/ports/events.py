@@ -154,6 +154,7 @@ class RunView:
         self.steps: dict[tuple[str, str], StepRun] = {}
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
         self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
+        self.lost: set[tuple[str, str]] = set()  # they were running when the run's process died
         self.kept: tuple[str, ...] = ()  # finished steps that older code made, since the newest resume
         self.epoch = 1
         self.cancel_requested = False
@@ -198,6 +199,8 @@ class RunView:
         for key, run in list(self.steps.items()):
             reopened = reopened_step_run(run)
             self.spent[key] = run.attempts
+            if run.state is StepState.RUNNING:
+                self.lost.add(key)
             if reopened is None:
                 del self.steps[key]
             elif reopened is not run:
@@ -228,6 +231,8 @@ def reopened_step_run(run: StepRun) -> StepRun | None:
         return None
     if run.state is StepState.PENDING and run.retry_at is None:
         return run
+    if not run.attempts:
+        return None
     return StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
 
 

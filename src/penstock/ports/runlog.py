@@ -118,7 +118,10 @@ class CacheIndex(Protocol):
 
     def lease(self, key: str, owner: str, seconds: float) -> bool:
         """Take or renew a right by name, such as the one to act on a receiver; False while another owner has it.
-        Computing a cache key needs none: a running attempt claims its key (`append`)."""
+        An owner that died on this host has it no more; one elsewhere, until its lease runs out.
+
+        Computing a cache key needs none: a running attempt claims its key (`append`).
+        """
         ...
 
     def unlease(self, key: str, owner: str) -> None: ...

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from time import monotonic, sleep
 
-from ...core.errors import NotFoundError, PenstockError
+from ...core.errors import NotFoundError, PenstockError, StoreUnavailableError
+from ...engine.processes import LIFELINE
 from ...engine.single import StepExit, check_instance, execute_step
+from ...ports.runlog import Store
 from ...wiring.manifest import read_manifest
 from ...wiring.project import Project
 from ...wiring.worker import MODULE
@@ -17,6 +21,7 @@ from ..render import print_json
 from ..watching import own_stdout
 
 COMMON = ("json",)
+_BACK_S = 15.0  # how long a run log that was there a moment ago is waited for
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +51,24 @@ def execute(arguments: argparse.Namespace) -> int:
         return Exit.USAGE
 
 
+def _opened(project: Project) -> Store:
+    """The run log. An engine that started us has it open: where it cannot be reached, it will be back in a moment."""
+    deadline = monotonic() + (_BACK_S if LIFELINE in os.environ else 0.0)
+    while True:
+        try:
+            return project.store
+        except StoreUnavailableError:
+            if monotonic() >= deadline:
+                raise
+            sleep(0.1)
+
+
 def _execute(arguments: argparse.Namespace) -> int:
     manifest = read_manifest(arguments.manifest)
     graph = manifest.graph
     check_instance(graph, arguments.step, arguments.index)
     project = Project(manifest.settings)
-    found = project.store.find_run(arguments.run)
+    found = _opened(project).find_run(arguments.run)
     if found is None:
         raise NotFoundError(f"there is no run '{arguments.run}' in {manifest.settings.runs_url}")
 

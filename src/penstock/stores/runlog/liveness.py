@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...core.clock import Clock
-from ...core.errors import FencedError, NotFoundError, StoreUnavailableError
+from ...core.errors import FencedError, NotFoundError, StoreError, StoreUnavailableError
 from .database import Database
 
 LEASE_US = 30_000_000
@@ -39,6 +39,10 @@ class Locks(Protocol):
     def take(self, run_id: str) -> bool: ...
 
     def drop(self, run_id: str) -> None: ...
+
+    def abandon(self, run_id: str) -> None:
+        """Let go as a dying holder does, so that others see that nobody has it any more."""
+        ...
 
     def held(self, run_id: str) -> bool | None:
         """Whether somebody holds it; None where nothing is known of it here."""
@@ -84,6 +88,12 @@ class FileLocks:
             _unlink(self._path(run_id))  # while it is held: nobody can take the old file
             os.close(descriptor)
 
+    def abandon(self, run_id: str) -> None:
+        descriptor = self._descriptors.pop(run_id, None)
+        if descriptor is not None and descriptor in _HELD:
+            _HELD.discard(descriptor)
+            os.close(descriptor)
+
     def held(self, run_id: str) -> bool | None:
         if run_id in self._descriptors:
             return True
@@ -100,8 +110,17 @@ class FileLocks:
         return False
 
     def remove(self, run_id: str) -> None:
-        if self.held(run_id) is False:
-            _unlink(self._path(run_id))
+        for name in [run_id, *self._below(run_id)]:
+            if self.held(name) is False:
+                _unlink(self._path(name))
+
+    def _below(self, run_id: str) -> list[str]:
+        """What dead holders inside the run left: their names begin with the run's."""
+        head = f"{run_id}_"
+        try:
+            return [name.removesuffix(".lock") for name in os.listdir(self._folder) if name.startswith(head)]
+        except FileNotFoundError:
+            return []
 
     def _path(self, run_id: str) -> str:
         return f"{self._folder}/{run_id.replace('/', '_')}.lock"
@@ -132,6 +151,9 @@ class MemoryLocks:
         return True
 
     def drop(self, run_id: str) -> None:
+        self._held.discard(run_id)
+
+    def abandon(self, run_id: str) -> None:
         self._held.discard(run_id)
 
     def held(self, run_id: str) -> bool | None:
@@ -179,8 +201,12 @@ class LivenessPart:
         """Give the run up, so that it may be resumed at once."""
         epoch = self._epochs.pop(run_id, None)
         self._renewed.pop(run_id, None)
-        if epoch is not None:
-            self.database.run("drop_lease", (run_id, epoch))
+        try:
+            if epoch is not None:
+                self.database.run("drop_lease", (run_id, epoch))
+        except StoreError:  # full, locked, away: the lease stays, and the file that nobody holds says that it is void
+            self._locks.abandon(run_id)
+            raise
         self._locks.drop(run_id)
 
     def alive(self, run_id: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -26,11 +27,12 @@ _MIGRATION_LOCK = 0x70656E73746F636B  # "penstock"
 # Not to_regclass: its cached "no" may outlive the wait for another process's migration.
 _IS_THERE = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'penstock' AND tablename = 'schema'"
 _SETTINGS = "SET search_path TO penstock"
+_BACK_SECONDS = 15.0  # how long a server that was there is waited for: a restart is no reason to end a run
 T = TypeVar("T")
 
 
 class PostgresDatabase:
-    """One connection, made again once when it turns out to have dropped before anything was sent."""
+    """One connection, made again when it turns out to have dropped outside of a transaction."""
 
     def __init__(self, url: str, *, clock: Clock | None) -> None:
         try:
@@ -58,6 +60,16 @@ class PostgresDatabase:
                 hint="check that the server runs and that host, port, database, user and password are right",
             ) from error
         return connection
+
+    def _reconnect(self) -> Any:
+        deadline = time.monotonic() + _BACK_SECONDS
+        while True:
+            try:
+                return self._connect()
+            except StoreUnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def transaction(self) -> Transaction:
         return self._transaction
@@ -96,12 +108,12 @@ class PostgresDatabase:
         return rows[0] if rows else None
 
     def run(self, name: str, values: Sequence[Any] = ()) -> int:
-        with self.lock:
-            try:
-                count: int = self.connection.execute(self._sql[name], values).rowcount
-            except self._psycopg.Error as error:
-                raise self._explained(error) from error
+        def change() -> int:
+            count: int = self.connection.execute(self._sql[name], values).rowcount
             return count
+
+        with self.lock:
+            return self._retried(change)  # what runs outside of a transaction may as well be done twice
 
     def write(self, batches: Sequence[Batch]) -> None:
         """All statements travel in one pipeline: one round trip instead of one each."""
@@ -170,7 +182,7 @@ class PostgresDatabase:
                 raise self._explained(error) from error
         except self._psycopg.Error as error:
             raise self._explained(error) from error
-        self.connection = self._connect()
+        self.connection = self._reconnect()
         try:
             return action()
         except self._psycopg.Error as error:

@@ -149,6 +149,12 @@ INSERT INTO cache_leases (key, owner, until) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, until = excluded.until
 WHERE cache_leases.owner = excluded.owner OR cache_leases.until <= ?
 
+-- name: cache_lease
+SELECT owner, until FROM cache_leases WHERE key = ?
+
+-- name: inherit_cache_lease
+UPDATE cache_leases SET owner = ?, until = ? WHERE key = ? AND owner = ? AND until = ?
+
 -- name: drop_cache_lease
 DELETE FROM cache_leases WHERE key = ? AND owner = ?
 
