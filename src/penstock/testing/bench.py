@@ -15,6 +15,7 @@ from ..authoring.loader import FileLoader
 from ..authoring.pipeline import Pipeline
 from ..core.errors import ParameterError
 from ..core.ids import run_id
+from ..engine.fencing import StoreFence
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
 from ..graph import Graph
@@ -191,7 +192,16 @@ class Bench:
         loader = FileLoader(self._root, self._entry, functions=self._functions)
         artifacts = ArtifactStore(crashing_blobs(self.blobs, self.faults.fuse))
         watched = _WatchedLoader(loader, self)
-        return bound_services(artifacts, watched, self.clock, self._secrets, self._services, str(self._scratch.path))
+        store = crashing_store(self.store, self.faults.fuse)
+        return bound_services(
+            artifacts,
+            watched,
+            self.clock,
+            self._secrets,
+            self._services,
+            str(self._scratch.path),
+            lambda acting: StoreFence(store, acting, self.clock),
+        )
 
     def acting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Called as an attempt begins: what runs in it, if a fault lets it."""
