@@ -1,4 +1,4 @@
-"""Failures told apart by real processes, memory that grows, and the end of the same error: recorded, shown, replayed."""
+"""Failures told apart by real processes, memory that grows, and the end of the same error: recorded and shown."""
 
 from __future__ import annotations
 

@@ -99,7 +99,8 @@ class MemoryRegistry:
     def note_move(self, name: str, alias: str, move: AliasMove) -> None:
         self.get(name, move.version)
         with self._lock:
-            self._moves[name, alias] = noted(self._moves.get((name, alias), []), move)
+            made = msgspec.structs.replace(move, at=move.at or self._clock.now_us())
+            self._moves[name, alias] = noted(self._moves.get((name, alias), []), made)
 
     def list(self, name: str) -> list[ModelVersion]:
         with self._lock:

@@ -171,6 +171,7 @@ class MlflowRegistry:
             return []  # somebody else wrote it
 
     def note_move(self, name: str, alias: str, move: AliasMove) -> None:
+        self.get(name, move.version)
         made = msgspec.structs.replace(move, at=move.at or self._clock.now_us())
         notes = noted(self.moves(name, alias), made)
         while len(text := msgspec.json.encode(notes).decode()) > _TAG_CHARS and len(notes) > 1:
