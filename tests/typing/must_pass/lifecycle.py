@@ -149,7 +149,7 @@ identifier: str = run.id
 
 
 @step(effect="exactly-once", retry=Retry(3, on=(FailureClass.NETWORK, "preempted", OSError), not_on="timeout"))
-def tell(url: str) -> str:
+def post(url: str) -> str:
     with context().effect() as effect:
         effect.check()
         return effect.key
