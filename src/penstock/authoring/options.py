@@ -136,7 +136,7 @@ class Limits:
 
     def __init__(self, memory: Size | None = None, on_out_of_memory: Grow | None = None) -> None:
         memory_bytes = _bytes("Limits(memory)", memory)
-        growth = _instance(Grow, "Limits(on_out_of_memory)", on_out_of_memory, 'Grow(factor=2, cap="16Gi")')
+        growth = _instance(Grow, "on_out_of_memory", on_out_of_memory, 'Grow(factor=2, cap="16Gi")')
         if growth is not None and memory_bytes is None:
             raise _option_error(
                 "Limits(on_out_of_memory=…) without memory: there is no limit that could grow",
@@ -215,7 +215,7 @@ def _check_zone(tz: str) -> None:
 
 def _failure_names(option: str, classes: FailureKind | Sequence[FailureKind]) -> tuple[str, ...]:
     names: list[str] = []
-    for each in (classes,) if isinstance(classes, (type, str)) else classes:
+    for each in classes if isinstance(classes, (list, tuple, set, frozenset)) else (classes,):
         if isinstance(each, type) and issubclass(each, BaseException):
             names.append(class_name(each))
         elif isinstance(each, str) and each in FailureClass.__members__.values():

@@ -205,8 +205,9 @@ class Launcher:
                 cpu_seconds=outcome.cpu_seconds,
             )
         failure = outcome.failure
-        delay = self.retry_delay(task.step, task.index, task.attempt, failure)
-        if delay is None and self._delay(task.step, task.index, task.attempt, failure, same=False) is not None:
+        same = self._is_same(prepared, failure)
+        delay = self._delay(task.step, task.index, task.attempt, failure, same=same)
+        if same and delay is None and self.retry_delay(task.step, task.index, task.attempt, failure) is not None:
             failure = _met_again(failure)
         return AttemptFailed(
             at=now,
@@ -221,7 +222,7 @@ class Launcher:
 
     def retry_delay(self, name: str, index: str, attempt: int, failure: Failure) -> float | None:
         """Seconds until the next attempt that the step's policy wants; attempts before a resume do not count."""
-        return self._delay(name, index, attempt, failure, same=self._is_same(name, index, failure))
+        return self._delay(name, index, attempt, failure, same=False)
 
     def _delay(self, name: str, index: str, attempt: int, failure: Failure, *, same: bool) -> float | None:
         options = self._nodes[name].options
@@ -229,15 +230,15 @@ class Launcher:
         spent = self._view.spent.get((name, index), 0)
         return next_delay(policy, failure, attempt, spent=spent, same=same, seed=f"{self._record.id}:{name}:{index}")
 
-    def _is_same(self, name: str, index: str, failure: Failure) -> bool:
+    def _is_same(self, prepared: Prepared, failure: Failure) -> bool:
         """Whether a pure step has met the very error that its attempt before met, with the same code and inputs.
 
         A step that acts outside, keeps nothing for others, or whose code is not known is not taken to be pure.
         """
-        key = self._view.step(name, index).key
-        if not failure.sameness or key is None or self._nodes[name].options.effect is not None:
+        task, key = prepared.task, prepared.started.key
+        if not failure.sameness or key is None or task.effect is not None:
             return False
-        return self._view.trouble(name, index).last == f"{key}:{failure.sameness}"
+        return self._view.trouble(task.step, task.index).last == f"{key}:{failure.sameness}"
 
     def _checkpoint(self, name: str, index: str) -> str:
         parts = (self._services.checkpoints, self._record.id, slug(name), index or "_")
