@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ...ports.records import Failure, RunState
+from ...ports.records import Failure, FailureClass, RunState
 from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ..opening import project_for
@@ -105,7 +105,8 @@ class _Screen:
         if (step, index, attempt) != self.shown:
             self.shown = (step, index, attempt)
             head = f"── {name_of(step, index)}" + (f" attempt {attempt}" if attempt > 1 else "")
-            if (why := failure(step, index, attempt)) is not None:
+            why = failure(step, index, attempt)
+            if why is not None and why.kind is not FailureClass.CANCELLED:
                 head += f" ({shortened(failure_shown(why), 120)})"
             sys.stdout.write(("\n" if self._open_line else "") + paint(head, "dim") + "\n")
         shown = without_control(text) if sys.stdout.isatty() else text
