@@ -24,7 +24,7 @@ def move_alias(registry: ModelRegistry, name: str, alias: str, move: AliasMove, 
     notes = registry.moves(name, alias)
     done = any(note.key == move.key for note in notes)
     if before == move.version:
-        if not done and notes and notes[0].version != before:  # an attempt before us came no further than the move
+        if not done and (not notes or notes[0].version != before):  # an attempt before us came no further than the move
             registry.note_move(name, alias, move)
         return f"{alias} already points to version {before}"
     if done:
