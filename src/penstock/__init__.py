@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .authoring.handles import optional
-    from .authoring.options import Cron, Limits, Resources, Retry, Secret, Static
+    from .authoring.options import Cron, Grow, Limits, Resources, Retry, Secret, Static
     from .authoring.pipeline import Pipeline, pipeline
     from .authoring.recorder import when
     from .authoring.step import AsyncStep, Step, step
     from .core.errors import DefinitionError, InvalidDataError, PenstockError, RunFailedError
     from .data import Expectations, read
     from .graph import Quarantine
-    from .lifecycle import deploy, gate, register
+    from .lifecycle import deploy, gate, notify, register
     from .models import Deployment, Verdict
     from .ports.context import Context, context
+    from .ports.effects import Effect, Notification
     from .ports.models import ModelVersion
+    from .ports.records import FailureClass
 
 __version__ = "0.1.0"
 
@@ -33,10 +35,14 @@ _PLACES = {
     "Cron": "authoring.options",
     "DefinitionError": "core.errors",
     "Deployment": "models",
+    "Effect": "ports.effects",
     "Expectations": "data",
+    "FailureClass": "ports.records",
+    "Grow": "authoring.options",
     "InvalidDataError": "core.errors",
     "Limits": "authoring.options",
     "ModelVersion": "ports.models",
+    "Notification": "ports.effects",
     "PenstockError": "core.errors",
     "Pipeline": "authoring.pipeline",
     "Quarantine": "graph",
@@ -50,6 +56,7 @@ _PLACES = {
     "context": "ports.context",
     "deploy": "lifecycle",
     "gate": "lifecycle",
+    "notify": "lifecycle",
     "optional": "authoring.handles",
     "pipeline": "authoring.pipeline",
     "read": "data",
@@ -64,10 +71,14 @@ __all__ = [
     "Cron",
     "DefinitionError",
     "Deployment",
+    "Effect",
     "Expectations",
+    "FailureClass",
+    "Grow",
     "InvalidDataError",
     "Limits",
     "ModelVersion",
+    "Notification",
     "PenstockError",
     "Pipeline",
     "Quarantine",
@@ -81,6 +92,7 @@ __all__ = [
     "context",
     "deploy",
     "gate",
+    "notify",
     "optional",
     "pipeline",
     "read",

@@ -27,10 +27,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from penstock.core.errors import NotFoundError, RegistryError
+from penstock.core.errors import FencedError, NotFoundError, RegistryError
 from penstock.models.memory import MemoryRegistry
 from penstock.models.observing import observers
-from penstock.ports.models import Column, ModelCard, ModelRegistry
+from penstock.ports.models import AliasMove, Column, ModelCard, ModelRegistry
 from penstock.tracking.glance import Glance, UnreadableError
 from penstock.tracking.mlflow_registry import MlflowRegistry
 
@@ -210,6 +210,34 @@ def test_names_that_are_not_there_are_none_or_explained(registry: ModelRegistry,
         registry.set_alias(name, "champion", "7")
 
 
+def test_moves_of_an_alias_are_noted_newest_first_and_each_once(
+    registry: ModelRegistry, reopen: Fresh, model: Any, name: str
+) -> None:
+    assert registry.moves(name, "champion") == []
+    for key in ("a", "b"):
+        registry.register(name, model, CARD, key=key)
+    registry.note_move(name, "champion", AliasMove("1", "k1", "churn-1", "deploy", "2", 3, at=7))
+    registry.note_move(name, "champion", AliasMove("2", "k2", at=8))
+    registry.note_move(name, "blessed", AliasMove("1", "k3", at=9))
+    registry.note_move(name, "champion", AliasMove("1", "k1", "churn-1", "deploy", "2", 4, at=10))
+    assert reopen().moves(name, "champion") == [
+        AliasMove("1", "k1", "churn-1", "deploy", "2", 4, at=10),
+        AliasMove("2", "k2", at=8),
+    ]
+    with pytest.raises(NotFoundError, match="has no version 7"):
+        registry.note_move(name, "champion", AliasMove("7", "k4"))
+
+
+def test_what_is_asked_at_the_last_moment_stops_a_registration(registry: ModelRegistry, model: Any, name: str) -> None:
+    def replaced() -> None:
+        raise FencedError("taken over")
+
+    with pytest.raises(FencedError):
+        registry.register(name, model, CARD, key="k", check=replaced)
+    assert registry.list(name) == []
+    assert registry.register(name, model, CARD, key="k", check=lambda: None).version == "1"
+
+
 @pytest.mark.parametrize("alias", ["v3", "V12", "3", "latest", "a b", ""])
 def test_an_alias_that_reads_like_a_version_is_refused(
     registry: ModelRegistry, model: Any, name: str, alias: str
@@ -279,6 +307,20 @@ class TestMlflow:
         version = client.get_model_version(name, "1")
         assert version.run_id == runs[0].info.run_id
         assert f"penstock show {CARD.run_id}" in version.description
+
+    def test_of_two_hosts_that_register_one_key_at_the_same_moment_the_elder_version_stays(
+        self, registry: MlflowRegistry, reopen: Fresh, model: Any, name: str, tmp_path: Path
+    ) -> None:
+        key = f"{name}-key"
+        elsewhere = MlflowRegistry(registry.url, home=tmp_path)  # another host: it does not see our lock
+
+        def meanwhile() -> None:
+            assert elsewhere.register(name, model, CARD, key=key).version == "1"
+
+        made = registry.register(name, model, CARD, key=key, check=meanwhile)
+        elsewhere.close()
+        assert made.version == "1"
+        assert [each.version for each in reopen().list(name)] == ["1"]
 
     def test_a_registration_that_died_half_way_is_done_again_and_its_run_is_closed(
         self, registry: MlflowRegistry, model: Any, name: str

@@ -297,6 +297,23 @@ def test_an_attempt_that_is_over_may_not_finish_again(store: SqlStore) -> None:
     assert [each.state for each in store.attempts(run_id)] == ["failed", "cancelled"]
 
 
+def test_an_attempt_owns_its_step_while_it_runs_is_the_newest_and_the_epoch_is_its_own(store: SqlStore) -> None:
+    run_id = a_run(store)
+    store.append(run_id, 1, [started(), started(index="1"), failed(index="1")])
+
+    def owners(step: str = "fit", index: str = "") -> list[tuple[int, int]]:
+        every = [(epoch, attempt) for epoch in (1, 2) for attempt in (1, 2)]
+        return [(epoch, attempt) for epoch, attempt in every if store.owns_attempt(run_id, epoch, step, index, attempt)]
+
+    assert owners() == [(1, 1)]
+    assert owners(index="1") == owners(step="other") == []
+    assert not store.owns_attempt("another-run", 1, "fit", "", 1)
+    store.append(run_id, 1, [started(attempt=2)])
+    assert owners() == [(1, 2)]
+    store.append(run_id, 1, [RunResumed(at=AT, epoch=2)])
+    assert owners() == []
+
+
 def test_resume_fences_the_writers_of_the_older_epoch(store: SqlStore) -> None:
     run_id = a_run(store)
     store.append(run_id, 1, [started(), RunCancelRequested(at=AT)])

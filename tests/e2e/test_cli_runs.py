@@ -255,7 +255,8 @@ def test_a_failure_names_the_users_line_and_what_to_do_next(shell: Shell) -> Non
     page = shell("show")[1]
     assert 'failing.py", line 5, in parse' in page
     assert "site-packages" not in page
-    assert shell("logs", "last", "load", "--attempt", "2")[1].splitlines() == ["── load attempt 2", "trying"]
+    why = "(ValueError: invalid literal for int() with base 10: 'twelve')"
+    assert shell("logs", "last", "load", "--attempt", "2")[1].splitlines() == [f"── load attempt 2 {why}", "trying"]
 
     (shell.folder / "failing.py").write_text(FAILING.replace('"twelve"', '"12"'))
     code, _, err = shell("resume", "last")

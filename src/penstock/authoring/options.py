@@ -11,11 +11,17 @@ from ..core.errors import DefinitionError, did_you_mean
 from ..core.location import caller_location
 from ..core.units import Duration, Size, duration, size_bytes
 from ..graph import Cron as CronRecord
-from ..graph import LimitPolicy, Quarantine, ResourceRequest, RetryPolicy, StepOptions
+from ..graph import Growth, LimitPolicy, Quarantine, ResourceRequest, RetryPolicy, StepOptions
 from ..ports.records import FailureClass
 from .identity import class_name
 
 T = TypeVar("T")
+
+FailureName: TypeAlias = Literal[
+    "error", "network", "timeout", "out_of_memory", "killed", "preempted", "invalid_data", "cancelled", "encoding",
+    "input_lost",
+]  # fmt: skip
+FailureKind: TypeAlias = type[BaseException] | FailureClass | FailureName
 
 _STATIC = "penstock.static"
 Static: TypeAlias = Annotated[T, _STATIC]
@@ -58,7 +64,9 @@ class Retry:
     attempts: in total, the first included.  base, cap: durations ("2s", "5m", seconds).
     The delay before attempt n + 1 is min(cap, base x factor^(n - 1)); jitter "full" draws from [0, delay], "equal"
     from [delay/2, delay]; draws are seeded by run, step and attempt, so that they can be replayed.
-    on / not_on: exception classes, or failure classes by name ("timeout", "killed", "out_of_memory", "invalid_data").
+    on / not_on: exception classes, or failure classes ("network", FailureClass.TIMEOUT, …).
+    even_if_same: without `on`, a pure step that meets the very same error twice in a row is not tried again, unless
+    this is True.
 
     >>> Retry(attempts=3, base="2s", on=(OSError, "timeout")).policy.on
     ('builtins:OSError', 'timeout')
@@ -71,8 +79,9 @@ class Retry:
         factor: float = 2.0,
         cap: Duration = "5m",
         jitter: Literal["none", "full", "equal"] = "none",
-        on: Sequence[type[BaseException] | str] = (),
-        not_on: Sequence[type[BaseException] | str] = (),
+        on: FailureKind | Sequence[FailureKind] = (),
+        not_on: FailureKind | Sequence[FailureKind] = (),
+        even_if_same: bool = False,
     ) -> None:
         if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
             raise _option_error(f"Retry(attempts={attempts!r}): attempts are counted from 1, the first included")
@@ -88,6 +97,7 @@ class Retry:
             jitter=jitter,
             on=_failure_names("on", on),
             not_on=_failure_names("not_on", not_on),
+            even_if_same=_flag("Retry(even_if_same)", even_if_same),
         )
 
 
@@ -102,11 +112,40 @@ class Resources:
         self.request = ResourceRequest(cpu=cpu, memory_bytes=_bytes("Resources(memory)", memory), gpu=gpu)
 
 
-class Limits:
-    """What a step must not exceed: enforced in a process of its own."""
+class Grow:
+    """How much more memory the next attempt may use, after one that ran out of it: `factor` times, up to `cap`.
 
-    def __init__(self, memory: Size | None = None) -> None:
-        self.policy = LimitPolicy(memory_bytes=_bytes("Limits(memory)", memory))
+    >>> Grow(factor=2, cap="16Gi").growth.cap_bytes
+    17179869184
+    """
+
+    def __init__(self, factor: float = 2.0, cap: Size | None = None) -> None:
+        if not isinstance(factor, (int, float)) or not 1 < factor < float("inf"):
+            raise _option_error(f"Grow(factor={factor!r}): the factor must be more than 1")
+        self.growth = Growth(factor=float(factor), cap_bytes=_bytes("Grow(cap)", cap))
+
+
+class Limits:
+    """What a step must not exceed: enforced in a process of its own.
+
+    on_out_of_memory: with a `Retry` that covers it, each attempt after one that ran out of memory gets more.
+
+    >>> Limits(memory="2Gi", on_out_of_memory=Grow(cap="16Gi")).policy.after(2).memory_bytes // 2**30
+    8
+    """
+
+    def __init__(self, memory: Size | None = None, on_out_of_memory: Grow | None = None) -> None:
+        memory_bytes = _bytes("Limits(memory)", memory)
+        growth = _instance(Grow, "on_out_of_memory", on_out_of_memory, 'Grow(factor=2, cap="16Gi")')
+        if growth is not None and memory_bytes is None:
+            raise _option_error(
+                "Limits(on_out_of_memory=…) without memory: there is no limit that could grow",
+                hint='write for example Limits(memory="2Gi", on_out_of_memory=Grow(factor=2, cap="16Gi"))',
+            )
+        cap = growth.growth.cap_bytes if growth is not None else None
+        if cap is not None and memory_bytes is not None and cap < memory_bytes:
+            raise _option_error(f"Grow(cap={cap}) is less than the limit that it starts from, {memory_bytes} bytes")
+        self.policy = LimitPolicy(memory_bytes=memory_bytes, on_out_of_memory=growth.growth if growth else None)
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -174,19 +213,32 @@ def _check_zone(tz: str) -> None:
         ) from None
 
 
-def _failure_names(option: str, classes: Sequence[type[BaseException] | str]) -> tuple[str, ...]:
+def _failure_names(option: str, classes: FailureKind | Sequence[FailureKind]) -> tuple[str, ...]:
     names: list[str] = []
-    for each in (classes,) if isinstance(classes, (type, str)) else classes:
+    for each in classes if isinstance(classes, (list, tuple, set, frozenset)) else (classes,):
         if isinstance(each, type) and issubclass(each, BaseException):
             names.append(class_name(each))
-        elif isinstance(each, str) and (each in FailureClass.__members__.values() or ":" in each):
+        elif isinstance(each, str) and each in FailureClass.__members__.values():
+            if option == "on" and FailureClass(each).is_final:
+                raise _option_error(
+                    f"Retry(on=...): '{each}' is never tried again: another attempt would meet the same wall",
+                    hint="leave it out",
+                )
             names.append(str(each))
+        elif isinstance(each, str) and ":" in each:
+            names.append(each)
         else:
             raise _option_error(
                 f"Retry({option}=...): {each!r} is neither an exception class nor a failure class",
-                hint="failure classes: " + ", ".join(kind.value for kind in FailureClass),
+                hint=_near_failure_class(each),
             )
     return tuple(names)
+
+
+def _near_failure_class(wrong: Any) -> str:
+    kinds = [kind.value for kind in FailureClass]
+    near = did_you_mean(wrong, kinds) if isinstance(wrong, str) else ""
+    return near if near.startswith("did") else "failure classes: " + ", ".join(kinds)
 
 
 def _seconds(what: str, value: Duration) -> float:
@@ -214,11 +266,27 @@ def step_options(current: StepOptions, **changes: Any) -> StepOptions:
             raise _option_error(f"@step has no option '{key}'", hint=did_you_mean(key, list(_STEP_OPTIONS)))
         parsed[field] = parse(key, value)
     options = msgspec.structs.replace(current, **parsed)
+    if options.limits is not None and options.limits.on_out_of_memory is not None and not _tries_again(options.retry):
+        raise _option_error(
+            "Limits(on_out_of_memory=…) without a retry that covers it: there is no next attempt that could get more",
+            hint='write for example retry=Retry(attempts=3, on=("out_of_memory",))',
+        )
     if options.isolation == "thread" and (options.timeout_s is not None or options.limits is not None):
         raise _option_error(
             'isolation="thread" with a timeout or a limit: a thread cannot be stopped', hint='use isolation="process"'
         )
     return options
+
+
+def _tries_again(retry: RetryPolicy | None) -> bool:
+    """Whether running out of memory can earn another attempt."""
+    if retry is None or retry.attempts < 2:
+        return False
+    names = {str(FailureClass.OUT_OF_MEMORY), *(class_name(cls) for cls in MemoryError.__mro__ if cls is not object)}
+    if names.intersection(retry.not_on):
+        return False
+    # A class of some library may be that library's way to say it; a builtin one is known.
+    return not retry.on or any(on in names or (":" in on and not on.startswith("builtins:")) for on in retry.on)
 
 
 def _retry(key: str, value: Any) -> RetryPolicy | None:

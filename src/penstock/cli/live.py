@@ -18,6 +18,7 @@ from ..graph import Graph
 from ..ports.events import AttemptFailed, AttemptStarted, Event
 from ..ports.records import RunRecord, StepRun
 from .progress import Tally, begun, finished, mapped, summary_lines
+from .records import failure_shown
 from .render import paint, shortened, shown_seconds, speaks_unicode
 from .streams import lasting
 from .summary import Summary, name_of
@@ -53,7 +54,7 @@ class LiveProgress(Tally):
             self._running[key] = _Line(name_of(*key), self.attempt_of(run), self.attempts_of(run.step))
         elif isinstance(event, AttemptFailed) and event.retry_at is not None and key in self._running:
             line = self._running[key]
-            line.waits_until, line.failure = event.retry_at / 1e6, f"{event.failure.name}: {event.failure.message}"
+            line.waits_until, line.failure = event.retry_at / 1e6, failure_shown(event.failure)
         else:
             self._running.pop(key, None)
             if run.state.done and (not self.is_mapped(run.step) or run.failure is not None):

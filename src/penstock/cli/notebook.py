@@ -18,6 +18,7 @@ from ..graph.svg import svg
 from ..ports.events import AttemptStarted, Event, RunFinished
 from ..ports.records import RunRecord, StepRun
 from .progress import Tally, summary_lines
+from .records import failure_shown
 from .render import shown_seconds, without_control
 from .summary import summary
 
@@ -138,7 +139,7 @@ class NotebookProgress(Tally):
         if run.origin is not None:
             parts.append(f"from {escape(run.origin[0])}")
         if run.failure is not None:
-            parts.append(escape(f"{run.failure.name}: {run.failure.message}"))
+            parts.append(escape(failure_shown(run.failure)))
         if run.note:
             parts.append(escape(run.note))
         return "; ".join(parts)

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from ..core.units import shown_size
 from ..graph import Graph
 from ..ports.events import (
     AttemptFailed,
@@ -27,7 +28,7 @@ from ..ports.records import RunRecord, StepRun
 from .records import failure_shown
 from .render import counted, paint, shortened, shown_seconds, symbol, without_control
 from .streams import lasting
-from .summary import Summary, name_of
+from .summary import Summary, class_shown, name_of
 
 _UPDATE_S = {"plain": 10.0, "json": 0.2}
 _FAILURES = 10  # told one by one at the end of a run
@@ -162,7 +163,8 @@ class PlainProgress(Tally):
         if isinstance(event, AttemptStarted):
             attempt = self.attempt_of(run)
             if attempt > 1 or not self.is_mapped(event.step):
-                of = f" (attempt {attempt} of {self.attempts_of(run.step)})" if attempt > 1 else ""
+                more = f", with {shown_size(event.memory_limit)}" if event.memory_limit is not None else ""
+                of = f" (attempt {attempt} of {self.attempts_of(run.step)}{more})" if attempt > 1 else ""
                 self.line(f"{symbol('running', self._stream)} {name_of(run.step, run.index)}{of}")
         elif isinstance(event, AttemptFailed) and event.retry_at is not None:
             of = f"{self.attempt_of(run)} of {self.attempts_of(run.step)}"
@@ -311,7 +313,7 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     for told in summary.failures[:_FAILURES]:
         tries = f" on attempt {told.attempts}" if told.attempts > 1 else ""
         what = paint(f"{told.step} {told.state.replace('_', ' ')}{tries}", "red", stream)
-        lines.append(f"  {what}: {told.exception}: {without_control(told.message)}")
+        lines.append(f"  {what}: {class_shown(told.kind)}{told.exception}: {without_control(told.message)}")
         lines += [f"    at {told.where}"] if told.where else []
         lines += [f"    hint: {told.hint}"] if told.hint else []
     if len(summary.failures) > _FAILURES:

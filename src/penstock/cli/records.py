@@ -10,7 +10,7 @@ from ..core.clock import instant
 from ..core.errors import NotFoundError, did_you_mean
 from ..ports.artifacts import ArtifactRef
 from ..ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
-from .summary import name_of, place_of
+from .summary import class_shown, name_of, place_of
 
 
 def state_shown(state: str, run: RunState) -> str:
@@ -33,7 +33,9 @@ def counts_shown(run: RunSummary) -> dict[str, int]:
 
 def failure_shown(failure: Failure) -> str:
     """A failure on one line."""
-    return "stopped" if failure.kind is FailureClass.CANCELLED else f"{failure.name}: {failure.message}"
+    if failure.kind is FailureClass.CANCELLED:
+        return "stopped"
+    return f"{class_shown(failure.kind)}{failure.name}: {failure.message}"
 
 
 def run_facts(run: RunSummary) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def step_facts(run: StepRun, state: RunState) -> dict[str, Any]:
         "origin": dict(zip(("run", "step", "index"), run.origin, strict=True)) if run.origin else None,
         "note": run.note,
         "metrics": run.metrics,
+        "memory_limit": run.memory_limit,
         "waived": list(run.waived),
         "inputs": run.inputs,
         "outputs": {name: artifact_facts(ref) for name, ref in run.outputs.items()},
@@ -85,7 +88,9 @@ def artifact_facts(ref: ArtifactRef) -> dict[str, Any]:
     return {"digest": ref.digest, "codec": ref.codec, "size_bytes": ref.size_bytes, "type": ref.meta.get("type")}
 
 
-def attempt_facts(attempt: Attempt, state: RunState = RunState.RUNNING) -> dict[str, Any]:
+def attempt_facts(
+    attempt: Attempt, state: RunState = RunState.RUNNING, memory_limit: int | None = None
+) -> dict[str, Any]:
     """An attempt, of a run in this state."""
     return {
         "number": attempt.number,
@@ -96,6 +101,7 @@ def attempt_facts(attempt: Attempt, state: RunState = RunState.RUNNING) -> dict[
         "cpu_seconds": attempt.cpu_seconds,
         "host": attempt.host,
         "pid": attempt.pid,
+        "memory_limit": memory_limit,
         "failure": failure_facts(attempt.failure),
     }
 

@@ -12,7 +12,7 @@ import msgspec
 from ..core.jsonvalue import loads
 from ..core.location import shown_path
 from ..graph import Graph, Output
-from ..ports.records import Failure, RunState, StepRun, StepState
+from ..ports.records import Failure, FailureClass, RunState, StepRun, StepState
 
 _FRAME = re.compile(r'^\s*File "([^"]+)", line (\d+)', re.MULTILINE)
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -30,6 +30,7 @@ class Told(msgspec.Struct, frozen=True):
     where: str | None
     hint: str | None
     traceback: str
+    kind: str = FailureClass.ERROR.value
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -118,7 +119,21 @@ def failed(run: StepRun) -> Told:
         where=place_of(run.failure),
         hint=run.failure.hint,
         traceback=run.failure.traceback,
+        kind=run.failure.kind.value,
     )
+
+
+# The words that the exception's own name, or the state beside it, already says.
+_SAID = (FailureClass.ERROR, FailureClass.TIMEOUT, FailureClass.INVALID_DATA, FailureClass.CANCELLED)
+
+
+def class_shown(kind: str) -> str:
+    """A failure's class before its exception.
+
+    >>> class_shown("out_of_memory"), class_shown("error")
+    ('out of memory: ', '')
+    """
+    return "" if kind in _SAID else f"{kind.replace('_', ' ')}: "
 
 
 def place_of(failure: Failure) -> str | None:

@@ -23,9 +23,12 @@ PenstockError
 │   └── SourceUnavailableError (also ConnectionError, so an OSError) it cannot be reached now; another attempt may
 ├── InvalidDataError           data broke the schema at a step's boundary
 ├── RegistryError              the model registry or the experiment tracker refused or cannot be reached
+├── NotificationError          somebody could not be told: a wrong address, or the receiver refused
+│   └── NotificationUnavailableError (also ConnectionError, so an OSError) not now; another attempt may
 ├── ServingError               a model cannot be loaded or a request is malformed
 ├── StepTimeoutError           (also TimeoutError) an attempt ran longer than its step's timeout
 ├── StepKilledError            the process of an attempt died (signal, os._exit)
+├── StepPreemptedError         the process of an attempt was told to go (SIGTERM)
 └── StepOutOfMemoryError       (also MemoryError) an attempt went over its memory limit
 """
 
@@ -197,6 +200,14 @@ class RegistryError(PenstockError):
     code = "registry"
 
 
+class NotificationError(PenstockError):
+    code = "notification"
+
+
+class NotificationUnavailableError(NotificationError, ConnectionError):
+    code = "notification-unavailable"
+
+
 class ServingError(PenstockError):
     code = "serving"
 
@@ -207,6 +218,10 @@ class StepTimeoutError(PenstockError, TimeoutError):
 
 class StepKilledError(PenstockError):
     code = "step-killed"
+
+
+class StepPreemptedError(PenstockError):
+    code = "step-preempted"
 
 
 class StepOutOfMemoryError(PenstockError, MemoryError):

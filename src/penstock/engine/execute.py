@@ -7,15 +7,18 @@ from math import isfinite
 from time import perf_counter, process_time
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..core.clock import instant
-from ..core.errors import CodecError, InvalidDataError
+from ..core.errors import CodecError, InvalidDataError, UsageError
 from ..core.jsonvalue import loads
 from ..ports.artifacts import ArtifactRef
 from ..ports.context import CURRENT, Context
-from ..ports.records import Observation
+from ..ports.effects import Acting, Fence, Unfenced
+from ..ports.records import FailureClass, Observation
 from ..ports.steps import LoadedStep
 from .capture import Sink, into, keep_logging
-from .failure import failure_of
+from .failure import failure_of, sameness
 from .redaction import Redactor, storable
 from .services import Services
 from .tasks import (
@@ -29,6 +32,7 @@ from .tasks import (
     TaskArgument,
     Whole,
     artifact_digests,
+    effect_key,
 )
 
 TextWriter = Callable[[str], None]
@@ -70,6 +74,9 @@ class Execution:
             logical_time=instant(task.logical_time) if task.logical_time is not None else None,
             parameters=task.parameters,
             checkpoint_dir=task.checkpoint_dir,
+            limits=task.limits,
+            effect_key=lambda: effect_key(task),
+            fence=self._fence,
             services=services.service,
             on_progress=progress and self._progress,
             on_logging=lambda: keep_logging(self._sink),
@@ -182,6 +189,18 @@ class Execution:
                 self._secrets.learn(value)
                 return value
 
+    def _fence(self) -> Fence:
+        """What stands between this attempt and the outside."""
+        task = self._task
+        if task.effect is None:
+            raise UsageError(
+                f"step '{task.step}' acts outside, and does not say how often that may happen",
+                hint='declare it: @step(effect="exactly-once"), "at-least-once" or "at-most-once"',
+            )
+        if self._services.fence is None:
+            return Unfenced()
+        return self._services.fence(Acting(task.run_id, task.epoch, task.step, task.index, task.attempt))
+
     def _kept(self, text: str) -> None:
         if shown := self._secrets.feed(storable(text)):
             self._write(shown)
@@ -213,6 +232,8 @@ class Execution:
             secrets=self._secrets,
             portable=self._portable,
         )
+        if failure.kind is FailureClass.ERROR and not (self._context.varies or self._context.observations):
+            failure = replace(failure, sameness=sameness(error))
         return StepOutcome(failure=failure)
 
     def _finish(self, outcome: StepOutcome, seconds: float, cpu_seconds: float) -> StepOutcome:

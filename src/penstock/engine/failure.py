@@ -7,16 +7,19 @@ import pickle
 import traceback
 from types import TracebackType
 
+from ..core.canonical import digest_json
 from ..core.errors import (
     ArtifactError,
     CodecError,
+    FencedError,
     InvalidDataError,
     PenstockError,
     StepKilledError,
-    StepOutOfMemoryError,
+    StepPreemptedError,
     StepTimeoutError,
 )
 from ..ports.records import Failure, FailureClass
+from .failureclass import cause_class, names_of
 from .redaction import Redactor, storable
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -46,9 +49,7 @@ def failure_of(
     return Failure(
         kind=kind,
         message=_cut(storable(hidden.text(_message(error))), _MESSAGE_CHARS),
-        types=tuple(
-            storable(f"{cls.__module__}:{cls.__qualname__}") for cls in type(error).__mro__ if cls is not object
-        ),
+        types=tuple(storable(name) for name in names_of(error)),
         traceback=_cut(storable(hidden.text(text)), _TRACEBACK_CHARS),
         hint=hidden.text(hint) if hint else None,
         pickled=None if pickled is not None and hidden.holds(pickled) else pickled,
@@ -93,10 +94,10 @@ def _kind(error: BaseException, loading: bool, encoding: bool) -> FailureClass:
             return FailureClass.CANCELLED
         case StepTimeoutError():
             return FailureClass.TIMEOUT
-        case StepOutOfMemoryError() | MemoryError():
-            return FailureClass.OUT_OF_MEMORY
         case StepKilledError():
             return FailureClass.KILLED
+        case StepPreemptedError() | FencedError():
+            return FailureClass.PREEMPTED
         case InvalidDataError():
             return FailureClass.INVALID_DATA
         case ArtifactError() if loading:
@@ -104,7 +105,19 @@ def _kind(error: BaseException, loading: bool, encoding: bool) -> FailureClass:
         case CodecError() if encoding:
             return FailureClass.ENCODING
         case _:
-            return FailureClass.ERROR
+            return cause_class(error) or FailureClass.ERROR
+
+
+def sameness(error: BaseException) -> str:
+    """What was raised and where, as a digest; "" for what tells of the outside (OSError), which may have changed.
+
+    Type, message and the lines of every frame from the user's first one: a loop that got further is not the same.
+    """
+    if isinstance(error, OSError):
+        return ""
+    frames = traceback.extract_tb(_user_frames(error.__traceback__))
+    lines = [[frame.filename, frame.lineno, frame.name] for frame in frames]
+    return digest_json([names_of(error)[0], storable(_message(error)), lines])
 
 
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:

@@ -121,12 +121,14 @@ class Launcher:
             key=key,
             inputs=inputs,
             parts=parts or {},
-            waived=_waived(node),
+            waived=_waived(node, self._view.trouble(name, index).out_of_memory),
             engine_attempt=engine_attempt,
+            memory_limit=task.limits.memory_bytes if task.limits is not None else None,
         )
         return Prepared(task, started, key if shared else None, seen)
 
     def _task(self, node: Node, index: str, attempt: int, arguments: dict[str, TaskArgument]) -> StepTask:
+        limits = node.options.limits
         return StepTask(
             run_id=self._record.id,
             pipeline=self._record.pipeline,
@@ -138,9 +140,11 @@ class Launcher:
             outputs=node.outputs,
             payload=node.payload,
             timeout_s=node.options.timeout_s,
-            limits=node.options.limits,
+            limits=limits and limits.after(self._view.trouble(node.name, index).out_of_memory),
             quarantine=node.options.quarantine,
             parameters=self._record.parameters if node.options.effect else {},
+            effect=node.options.effect,
+            epoch=self._view.epoch,
             checkpoint_dir=self._checkpoint(node.name, index),
             logical_time=self._record.logical_time,
             seed=self._record.seed,
@@ -220,13 +224,17 @@ class Launcher:
                 seconds=outcome.seconds,
                 cpu_seconds=outcome.cpu_seconds,
             )
-        delay = self.retry_delay(task.step, task.index, task.attempt, outcome.failure)
+        failure = outcome.failure
+        same = self._is_same(prepared, failure)
+        delay = self._delay(task.step, task.index, task.attempt, failure, same=same)
+        if same and delay is None and self.retry_delay(task.step, task.index, task.attempt, failure) is not None:
+            failure = _met_again(failure)
         return AttemptFailed(
             at=now,
             step=task.step,
             index=task.index,
             attempt=task.attempt,
-            failure=outcome.failure,
+            failure=failure,
             retry_at=None if delay is None else now + int(delay * 1_000_000),
             seconds=outcome.seconds,
             cpu_seconds=outcome.cpu_seconds,
@@ -234,10 +242,23 @@ class Launcher:
 
     def retry_delay(self, name: str, index: str, attempt: int, failure: Failure) -> float | None:
         """Seconds until the next attempt that the step's policy wants; attempts before a resume do not count."""
+        return self._delay(name, index, attempt, failure, same=False)
+
+    def _delay(self, name: str, index: str, attempt: int, failure: Failure, *, same: bool) -> float | None:
         options = self._nodes[name].options
         policy = options.retry if options.effect != "at-most-once" else None
         spent = self._view.spent.get((name, index), 0)
-        return next_delay(policy, failure, attempt, spent=spent, seed=f"{self._record.id}:{name}:{index}")
+        return next_delay(policy, failure, attempt, spent=spent, same=same, seed=f"{self._record.id}:{name}:{index}")
+
+    def _is_same(self, prepared: Prepared, failure: Failure) -> bool:
+        """Whether a pure step has met the very error that its attempt before met, with the same code and inputs.
+
+        A step that acts outside, keeps nothing for others, or whose code is not known is not taken to be pure.
+        """
+        task, key = prepared.task, prepared.started.key
+        if not failure.sameness or key is None or task.effect is not None:
+            return False
+        return self._view.trouble(task.step, task.index).last == f"{key}:{failure.sameness}"
 
     def _checkpoint(self, name: str, index: str) -> str:
         folder = self._folders.get(name)
@@ -267,10 +288,22 @@ def refused(failed: AttemptFailed) -> list[AttemptStarted | AttemptFailed]:
     return [started, failed]
 
 
-def _waived(node: Node) -> tuple[str, ...]:
-    """Requests that this machine does not schedule by; recorded, not forgotten."""
+def _met_again(failure: Failure) -> Failure:
+    """The failure, with the reason why the attempts that its policy has left are not made."""
+    why = (
+        f"the same {failure.name} twice on the same inputs: another attempt would meet it again "
+        "(Retry(even_if_same=True) makes it all the same)"
+    )
+    return msgspec.structs.replace(failure, hint=f"{failure.hint}; {why}" if failure.hint else why)
+
+
+def _waived(node: Node, out_of_memory: int) -> tuple[str, ...]:
+    """Requests that this machine does not schedule by; recorded, not forgotten. Memory grows with its limit."""
     wanted = node.options.resources
     if wanted is None:
         return ()
-    shown = {"cpu": wanted.cpu, "memory": wanted.memory_bytes, "gpu": wanted.gpu or None}
+    limits, memory = node.options.limits, wanted.memory_bytes
+    if memory is not None and limits is not None and (growth := limits.on_out_of_memory) is not None:
+        memory = growth.of(memory, out_of_memory)
+    shown = {"cpu": wanted.cpu, "memory": memory, "gpu": wanted.gpu or None}
     return tuple(f"{name}={value}" for name, value in shown.items() if value is not None)

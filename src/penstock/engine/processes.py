@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 
 from ..ports.events import AttemptFailed, AttemptStarted, StepEvent
-from ..ports.records import Failure, FailureClass, StepRun, StepState
+from ..ports.records import StepRun, StepState
+from .endings import KILLS, ending
+from .failure import failure_of
 from .frontier import Item
-from .processtree import how_it_ended, kill_below, kill_tree, send_group
+from .processtree import kill_below, kill_tree, send_group
 
 LIFELINE = "PENSTOCK_LIFELINE"  # the file descriptor whose closing tells a step process that its engine is gone
 
@@ -37,13 +39,15 @@ class StepProcess(msgspec.Struct):
     child: Any
     ended: int
     lifeline: int
+    kills: int | None = None  # the kernel's kills for memory, when it began
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A process that was, and its exit code."""
+    """A process that was, its exit code, and whether the kernel killed it for memory (None: nobody knows)."""
 
     pid: int
     code: int
+    for_memory: bool | None = None
 
 
 class StepProcesses:
@@ -67,7 +71,8 @@ class StepProcesses:
         import subprocess
 
         theirs, lifeline = os.pipe()
-        ended, open_while_alive = (None, None) if hasattr(os, "pidfd_open") else os.pipe()
+        end, open_while_alive = (None, None) if hasattr(os, "pidfd_open") else os.pipe()
+        kills = KILLS.count()
         inherited = tuple(each for each in (theirs, open_while_alive) if each is not None)
         try:
             child = subprocess.Popen(
@@ -80,10 +85,10 @@ class StepProcesses:
         finally:
             for each in inherited:
                 os.close(each)
-        if ended is None:
-            ended = os.pidfd_open(child.pid)
-        self._children[item] = StepProcess(child, ended, lifeline)
-        self._selector.register(ended, selectors.EVENT_READ, item)
+        if end is None:
+            end = os.pidfd_open(child.pid)
+        self._children[item] = StepProcess(child, end, lifeline, kills)
+        self._selector.register(end, selectors.EVENT_READ, item)
 
     def reap(self, item: Item) -> Ended:
         """Take leave of a process that has ended."""
@@ -91,7 +96,8 @@ class StepProcesses:
         self._selector.unregister(process.ended)
         os.close(process.ended)
         os.close(process.lifeline)
-        return Ended(process.child.pid, int(process.child.wait()))
+        code = int(process.child.wait())
+        return Ended(process.child.pid, code, KILLS.rose_since(process.kills) if code == -signal.SIGKILL else None)
 
     def stop(self, *, patience_s: float) -> list[Item]:
         """Interrupt every process, wait for them to record their end, and kill the others. Returns whose they were."""
@@ -130,10 +136,10 @@ def die_with_engine() -> None:
     threading.Thread(target=watch, daemon=True, name="penstock-lifeline").start()
 
 
-def lost_process(run: StepRun, code: int, at: int) -> list[StepEvent]:
+def lost_process(run: StepRun, process: Ended, at: int) -> list[StepEvent]:
     """What to record of an instance whose process ended without recording an end. It was this process that began the
     running attempt, or nobody did: an attempt that somebody else began is not ours to end."""
-    failure = Failure(FailureClass.KILLED, f"the process of '{run.step}' {how_it_ended(code)}")
+    failure = failure_of(ending(run.step, process.code, for_memory=process.for_memory))
     owned = run.state is StepState.RUNNING
     attempt = run.attempts if owned else run.attempts + 1
     failed = AttemptFailed(at=at, step=run.step, index=run.index, attempt=attempt, failure=failure)

@@ -368,7 +368,7 @@ class Scheduler:
         self._unplaced.clear()
         self._read_back(item)
         if self._is_open(item) and not self._is_anothers(item, ended):
-            self._lost(item, ended.code)
+            self._lost(item, ended)
         if self._is_open(item):
             self._elsewhere.add(item)
             self._later(item, _ELSEWHERE_S)
@@ -429,11 +429,11 @@ class Scheduler:
                 if isinstance(event, AttemptStarted):
                     self._begun[Item(event.step, event.index)] = event
 
-    def _lost(self, item: Item, code: int) -> None:
+    def _lost(self, item: Item, ended: Ended) -> None:
         """Record an attempt whose process ended without recording an end; its policy may want another one."""
         run = self._view.step(item.name, item.index)
         events: list[Event] = []
-        for event in lost_process(run, code, self._services.clock.now_us()):
+        for event in lost_process(run, ended, self._services.clock.now_us()):
             if isinstance(event, AttemptFailed):
                 delay = self._launcher.retry_delay(run.step, run.index, event.attempt, event.failure)
                 retry_at = None if delay is None else event.at + int(delay * 1_000_000)

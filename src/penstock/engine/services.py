@@ -9,6 +9,7 @@ from ..core.clock import Clock
 from ..core.errors import PenstockError
 from ..ports.artifacts import Artifacts
 from ..ports.boundary import BoundaryCheck
+from ..ports.effects import Acting, Fence
 from ..ports.observers import Observer
 from ..ports.records import Fingerprint
 from ..ports.steps import StepLoader
@@ -35,6 +36,7 @@ class Services:
         observer: Callable[[str], Observer | None] = lambda kind: None,
         secret: Callable[[str], str] | None = None,
         service: Callable[[str], Any] | None = None,
+        fence: Callable[[Acting], Fence] | None = None,
         checkpoints: str = "",
         boot: Mapping[str, Any] | None = None,
     ) -> None:
@@ -46,6 +48,7 @@ class Services:
         self.observer = observer
         self.secret = secret or _no_secrets
         self.service = service
+        self.fence = fence  # None: nobody else can take this process's attempts over
         self.checkpoints = checkpoints
         self.boot = dict(boot or {})  # how another process makes these services again
 

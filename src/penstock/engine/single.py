@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
+from types import FrameType
 
 from ..core.errors import FencedError, NotFoundError, UsageError, did_you_mean
 from ..graph import Graph
@@ -26,6 +28,7 @@ from ..ports.records import FailureClass, RunRecord, StepState
 from ..ports.runlog import Store
 from .arguments import NotReady
 from .capture import teed
+from .endings import ending
 from .execute import Execution
 from .failure import failure_of
 from .frontier import child
@@ -82,7 +85,9 @@ def execute_step(
             case NotReady():
                 return StepExit.NOT_READY, None
             case Prepared():
-                event: StepEvent = launcher.concluded(decision, _outcome(decision, store, services, worker_module))
+                with _Going(step) as going:
+                    outcome = going.told(_outcome(decision, store, services, worker_module))
+                event: StepEvent = launcher.concluded(decision, outcome)
             case _:
                 event = decision
         before = refused(event)[:1] if event is decision and isinstance(event, AttemptFailed) else []
@@ -174,3 +179,38 @@ def _supervised(task: StepTask, services: Services, worker_module: str, text: Ca
             for _ in workers.stop(patience_s=0):
                 pass
     return ended[0][1] if ended else StepOutcome(failure=failure_of(KeyboardInterrupt("stopped")))
+
+
+class _Going:
+    """SIGTERM while a step runs: its container or machine goes. The attempt ends, and is recorded as preempted."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._pid = os.getpid()
+        self._asked = False
+        self._takes = False
+
+    def __enter__(self) -> _Going:
+        on_main = threading.current_thread() is threading.main_thread()
+        self._takes = on_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if self._takes:
+            signal.signal(signal.SIGTERM, self._told_to_go)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._takes:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def told(self, outcome: StepOutcome) -> StepOutcome:
+        """The outcome, with the reason why the step was stopped."""
+        if self._asked and outcome.failure is not None and outcome.failure.kind is FailureClass.CANCELLED:
+            outcome.failure = failure_of(ending(self._step, -signal.SIGTERM, for_memory=None))
+        return outcome
+
+    def _told_to_go(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a process that the step forked ends as it would without us
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not self._asked:  # once: the step's own `finally` blocks are not interrupted again
+            self._asked = True
+            raise KeyboardInterrupt

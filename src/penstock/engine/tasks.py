@@ -74,6 +74,8 @@ class StepTask(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: LimitPolicy | None = None
     quarantine: Quarantine | None = None
     parameters: dict[str, str] = {}  # the run's, for effects, which tell the outside where they come from
+    effect: str | None = None  # how often the step may act outside, where it declares that it does
+    epoch: int = 1
     checkpoint_dir: str = ""
     logical_time: int | None = None
     seed: int = 0
@@ -110,6 +112,12 @@ def digest_of(argument: TaskArgument) -> Any:
             return {"record": target, "of": [[key, digest_of(item)] for key, item in zip(keys, items, strict=True)]}
         case SecretValue(name):
             return "secret:" + name
+
+
+def effect_key(task: StepTask) -> str:
+    """The identity of what an instance does outside: its run, itself and its inputs, whichever attempt it is."""
+    inputs = {name: digest_of(each) for name, each in task.arguments.items()}
+    return digest_json(["effect", task.run_id, task.step, task.index, inputs])[:32]
 
 
 def flat_digests(argument: TaskArgument) -> list[str]:

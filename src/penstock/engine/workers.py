@@ -22,8 +22,9 @@ import msgspec
 
 from ..core.errors import StepKilledError, StepOutOfMemoryError, StepTimeoutError
 from ..core.units import shown_duration, shown_size
+from .endings import KILLS, ending
 from .failure import failure_of
-from .processtree import descendants, how_it_ended, kill_tree, memory_of, send, send_group
+from .processtree import descendants, kill_tree, memory_of, send, send_group
 from .redaction import Redactor
 from .services import Services
 from .tasks import TASK_ENCODER, StepOutcome, StepTask, secret_names
@@ -72,6 +73,7 @@ class WorkerProcess:
         self.recalled = False
         self.deadline: float | None = None
         self.started = 0.0
+        self.kills: int | None = None  # the kernel's kills for memory, when it last had nothing to do
         self._shown = 0  # characters of the present task that came by file descriptor
         try:
             ours.sendall(frame(["boot", boot]))
@@ -283,6 +285,7 @@ class Workers:
             idle = not worker.tasks
             if idle:
                 worker.redactor = self._redactor(tasks[0])
+                worker.kills = KILLS.count()
             try:
                 worker.give(tasks)
                 return
@@ -406,6 +409,10 @@ class Workers:
         task, *not_begun = worker.tasks or (None,)
         worker.tasks.clear()
         worker.drain(last=True)
+        limit = monotonic() + _GRACE_S
+        while not worker.dead and monotonic() < limit:  # a process that ends closes its files a moment before
+            _pause()
+        lives = not worker.dead
         worker.kill()  # its children; and itself, if it only closed its end of the connection
         code = worker.process.wait()
         self._discard(worker)
@@ -413,9 +420,11 @@ class Workers:
         self._settle()
         if task is None:
             return
-        error = StepKilledError(
-            f"the process of '{task.step}' {how_it_ended(code)}", hint="see its output: penstock logs " + task.run_id
-        )
+        error: Exception
+        if lives and code == -signal.SIGTERM:  # our own signal says nothing of why it closed the connection
+            error = StepKilledError(f"the process of '{task.step}' closed its connection to the engine, and was ended")
+        else:
+            error = ending(task.step, code, for_memory=KILLS.rose_since(worker.kills), run_id=task.run_id)
         yield task, StepOutcome(failure=failure_of(error), seconds=monotonic() - worker.started)
 
     def _stopped(self, worker: WorkerProcess, error: BaseException) -> StepOutcome:

@@ -22,7 +22,7 @@ from .graph import (
     Value,
     outputs_in,
 )
-from .options import Cron, LimitPolicy, Quarantine, ResourceRequest, RetryPolicy, StepOptions
+from .options import Cron, Growth, LimitPolicy, Quarantine, ResourceRequest, RetryPolicy, StepOptions
 
 __all__ = [
     "FORMAT",
@@ -30,6 +30,7 @@ __all__ = [
     "Cron",
     "Fields",
     "Graph",
+    "Growth",
     "Guard",
     "Item",
     "LimitPolicy",

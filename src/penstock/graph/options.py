@@ -20,6 +20,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     jitter: Literal["none", "full", "equal"] = "none"
     on: tuple[str, ...] = ()  # "module:Class" of exceptions, or failure classes such as "timeout"; empty = any
     not_on: tuple[str, ...] = ()
+    even_if_same: bool = False  # go on although a pure step has met the very same error twice in a row
 
 
 class ResourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,10 +31,40 @@ class ResourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     gpu: int = 0
 
 
+class Growth(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much more memory an attempt gets after one that ran out of it."""
+
+    factor: float = 2.0
+    cap_bytes: int | None = None
+
+    def of(self, size_bytes: int, times: int) -> int:
+        """This size, grown so often; never beyond the cap, and never below the size itself.
+
+        >>> [Growth(2.0, 5000).of(1000, times) for times in range(4)]
+        [1000, 2000, 4000, 5000]
+        """
+        cap = self.cap_bytes if self.cap_bytes is not None else _MOST_BYTES
+        try:
+            grown = int(min(size_bytes * self.factor**times, cap))
+        except OverflowError:
+            grown = cap
+        return max(size_bytes, grown)
+
+
+_MOST_BYTES = 1 << 60
+
+
 class LimitPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a step must not exceed; enforced or refused, never ignored."""
 
     memory_bytes: int | None = None
+    on_out_of_memory: Growth | None = None
+
+    def after(self, times: int) -> LimitPolicy:
+        """The limits of an attempt, after so many attempts that ran out of memory."""
+        if times == 0 or self.memory_bytes is None or self.on_out_of_memory is None:
+            return self
+        return msgspec.structs.replace(self, memory_bytes=self.on_out_of_memory.of(self.memory_bytes, times))
 
 
 class Quarantine(msgspec.Struct, frozen=True, omit_defaults=True):

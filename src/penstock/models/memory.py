@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from ..core.clock import Clock, SystemClock
-from ..ports.models import Column, ModelCard, ModelSignature, ModelVersion
+from ..ports.models import AliasMove, Column, ModelCard, ModelSignature, ModelVersion
+from .moving import noted
 from .reference import ModelReference, check_alias, check_name, version_not_found
 
 
@@ -24,10 +26,22 @@ class MemoryRegistry:
         self._versions: dict[str, list[ModelVersion]] = {}
         self._models: dict[tuple[str, str], tuple[Any, ModelSignature | None]] = {}
         self._aliases: dict[tuple[str, str], str] = {}
+        self._moves: dict[tuple[str, str], list[AliasMove]] = {}
 
-    def register(self, name: str, model: Any, card: ModelCard, *, key: str, example: Any = None) -> ModelVersion:
+    def register(
+        self,
+        name: str,
+        model: Any,
+        card: ModelCard,
+        *,
+        key: str,
+        example: Any = None,
+        check: Callable[[], None] | None = None,
+    ) -> ModelVersion:
         check_name(name)
         private = copy.deepcopy(model), _signature(example)
+        if check is not None:
+            check()
         with self._lock:
             versions = self._versions.setdefault(name, [])
             for known in versions:
@@ -77,6 +91,16 @@ class MemoryRegistry:
         self.get(name, version)
         with self._lock:
             self._aliases[name, alias] = version
+
+    def moves(self, name: str, alias: str) -> list[AliasMove]:
+        with self._lock:
+            return [*self._moves.get((name, alias), ())]
+
+    def note_move(self, name: str, alias: str, move: AliasMove) -> None:
+        self.get(name, move.version)
+        with self._lock:
+            made = msgspec.structs.replace(move, at=move.at or self._clock.now_us())
+            self._moves[name, alias] = noted(self._moves.get((name, alias), []), made)
 
     def list(self, name: str) -> list[ModelVersion]:
         with self._lock:

@@ -13,8 +13,9 @@ import msgspec
 from ..core.canonical import digest_json
 from ..core.errors import PenstockError, RegistryError
 from ..ports.context import Context, context
-from ..ports.models import ModelCard, ModelRegistry, ModelVersion, Scorer
+from ..ports.models import AliasMove, ModelCard, ModelRegistry, ModelVersion, Scorer
 from .gate import Opponent, Verdict, check_metrics, judge
+from .moving import move_alias
 from .reference import NO_VERSION, ModelReference, check_alias, parse_model_reference
 
 
@@ -100,14 +101,14 @@ def register(
     # The evidence is left out on purpose: once deployed, a model is judged against itself, and that must not
     # register it a second time.
     key = digest_json(["register", name, digest])[:32]
-    version = registry.find_key(name, key)
-    if version is not None:
-        surroundings.note = f"already registered as version {version.version}"
-    else:
-        version = registry.register(
-            name, model, _card(surroundings, digest, evidence, parameters, tags), key=key, example=example
-        )
-        surroundings.note = f"registered {name} version {version.version}"
+    with surroundings.effect(f"register {registry.url} {name} {key}") as effect:
+        version = registry.find_key(name, key)
+        if version is not None:
+            surroundings.note = f"already registered as version {version.version}"
+        else:
+            card = _card(surroundings, digest, evidence, parameters, tags)
+            version = registry.register(name, model, card, key=key, example=example, check=effect.check)
+            surroundings.note = f"registered {name} version {version.version}"
     surroundings.observe("model-version", f"{name}/{version.version}", f"exists:{key}")
     # Aliases move; leaving them out keeps this output the same, so that what follows is not run again for nothing.
     return msgspec.structs.replace(version, aliases=())
@@ -149,12 +150,15 @@ def deploy(version: ModelVersion, alias: str = "champion") -> Deployment:
     check_alias(alias)
     surroundings = context()
     registry: ModelRegistry = surroundings.service("registry")
-    before = registry.find(version.name, alias)
-    if before is not None and before.version == version.version:
-        surroundings.note = f"{alias} already points to version {version.version}"
-    else:
-        registry.set_alias(version.name, alias, version.version)
-        was = f" (was {before.version})" if before else ""
-        surroundings.note = f"{alias} → version {version.version}{was}"
+    with surroundings.effect(f"alias {registry.url} {version.name}@{alias}") as effect:
+        move = AliasMove(
+            version=version.version,
+            key=effect.key,
+            run_id=surroundings.run_id,
+            step=surroundings.step,
+            index=surroundings.index,
+            attempt=surroundings.attempt,
+        )
+        surroundings.note = move_alias(registry, version.name, alias, move, effect)
     surroundings.observe("model", f"{version.name}@{alias}", version.version)
     return Deployment(version.name, version.version, alias, f"models:/{version.name}@{alias}")

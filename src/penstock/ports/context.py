@@ -7,11 +7,16 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import FencedError
+from ..graph import LimitPolicy
+from .effects import Effect, Fence, Unfenced
 from .records import Observation
 
 if TYPE_CHECKING:  # each costs milliseconds that a run without them need not pay
     import logging
     from datetime import datetime
+
+_UNLIMITED = LimitPolicy()
 
 
 class Context:
@@ -29,6 +34,9 @@ class Context:
         logical_time: datetime | None = None,
         parameters: dict[str, str] | None = None,
         checkpoint_dir: Path | str | None = None,
+        limits: LimitPolicy | None = None,
+        effect_key: Callable[[], str] | None = None,
+        fence: Callable[[], Fence] | None = None,
         services: Callable[[str], Any] | None = None,
         on_progress: Callable[[float, float | None, str], None] | None = None,
         on_logging: Callable[[], None] | None = None,
@@ -37,18 +45,28 @@ class Context:
         self.pipeline = pipeline
         self.step = step
         self.index = index
-        self.attempt = attempt
         self.seed = seed
+        self.limits = limits or _UNLIMITED  # of this attempt: they may have grown since the first one
         self.logical_time = logical_time
         self.parameters = parameters or {}  # the run's, as JSON text; given to effects only
         self.observations: list[Observation] = []
         self.metrics: dict[str, float] = {}
         self.note: str | None = None
         self.input_digests: dict[str, list[str]] = {}  # argument -> digests of the stored values given for it
+        self.varies = False  # whether it asked for something that another attempt would find otherwise
+        self._attempt = attempt
         self._checkpoint_dir = checkpoint_dir or None
+        self._effect_key = effect_key
+        self._fence = fence
         self._services = services
         self._on_progress = on_progress
         self._on_logging = on_logging  # told once logging is imported, which most steps never do
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        self.varies = True
+        return self._attempt
 
     @property
     def logger(self) -> logging.Logger:
@@ -65,6 +83,7 @@ class Context:
     @property
     def checkpoint_dir(self) -> Path:
         """A directory of this step instance in this run; what an attempt leaves there, the next one finds."""
+        self.varies = True
         if self._checkpoint_dir is None:
             import tempfile
 
@@ -88,8 +107,39 @@ class Context:
         if seen not in self.observations:
             self.observations.append(seen)
 
+    @property
+    def effect_key(self) -> str:
+        """The name of what this step does outside: the same in every attempt and after a resume, another in each run,
+        element of a map, and for other inputs. Receivers that know it do a thing once."""
+        if self._effect_key is None:
+            import uuid
+
+            outside_a_run = uuid.uuid4().hex
+            self._effect_key = lambda: outside_a_run
+        return self._effect_key()
+
+    def effect(self, on: str | None = None) -> Effect:
+        """Hold what is to be changed outside, and act inside the block; a replaced attempt is kept out (FencedError).
+
+        on: names the thing outside, where several steps or runs may change it; without it, this step's own key.
+
+        >>> with context().effect() as effect:
+        ...     headers = {"Idempotency-Key": effect.key}
+        """
+        fence = self._fence() if self._fence is not None else Unfenced()
+        return Effect(fence, on or self.effect_key, self.effect_key)
+
+    def still_owner(self) -> bool:
+        """Whether this attempt is still the newest of its step, in a run that nobody else has taken over."""
+        try:
+            (self._fence() if self._fence is not None else Unfenced()).check()
+        except FencedError:
+            return False
+        return True
+
     def service(self, name: str) -> Any:
-        """An adapter by its port's name, for ready-made steps ("registry", "tracker", "scorer")."""
+        """An adapter by its port's name, for ready-made steps ("registry", "tracker", "scorer", "notifier")."""
+        self.varies = True
         if self._services is None:
             raise LookupError(f"there is no '{name}' outside a run")
         return self._services(name)

@@ -70,6 +70,7 @@ class AttemptStarted(_StepEvent, tag="attempt_started", frozen=True, kw_only=Tru
     parts: dict[str, str] = {}  # the rest of what the cache key is made of: code, python, seed, declared environment
     waived: tuple[str, ...] = ()  # requests that this place does not keep, such as "gpu=1"
     engine_attempt: int | None = None
+    memory_limit: int | None = None  # bytes that this attempt may use; more than the first one had, where it has grown
 
 
 class AttemptFailed(_StepEvent, tag="attempt_failed", frozen=True, kw_only=True):
@@ -138,6 +139,21 @@ Event: TypeAlias = (
     | StepCancelled
 )
 
+
+class Trouble(msgspec.Struct, frozen=True):
+    """What the failed attempts of an instance mean for its next one."""
+
+    out_of_memory: int = 0  # attempts that ran out of it, in the whole run: memory stays as it has grown
+    last: str = ""  # key and sameness of the newest failure, since the newest resume; "" where it need not come again
+
+    def after(self, failure: Failure, key: str | None) -> Trouble:
+        """This, and one more failure."""
+        more = self.out_of_memory + (failure.kind is FailureClass.OUT_OF_MEMORY)
+        return Trouble(more, f"{key}:{failure.sameness}" if failure.sameness and key else "")
+
+
+NO_TROUBLE = Trouble()
+
 # The run's state is the first of these that applies once every instance is done; `succeeded` otherwise.
 _WORST_FIRST = (
     (StepState.CANCELLED, RunState.CANCELLED),
@@ -155,6 +171,7 @@ class RunView:
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
         self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
         self.lost: set[tuple[str, str]] = set()  # they were running when the run's process died
+        self.troubles: dict[tuple[str, str], Trouble] = {}  # of instances whose attempts failed
         self.kept: tuple[str, ...] = ()  # finished steps that older code made, since the newest resume
         self.epoch = 1
         self.cancel_requested = False
@@ -165,6 +182,9 @@ class RunView:
 
     def step(self, name: str, index: str = "") -> StepRun:
         return self.steps.get((name, index)) or StepRun(name, index, StepState.PENDING)
+
+    def trouble(self, name: str, index: str = "") -> Trouble:
+        return self.troubles.get((name, index), NO_TROUBLE)
 
     def apply(self, event: Event) -> None:
         match event:
@@ -190,7 +210,11 @@ class RunView:
                 | StepBlocked()
                 | StepCancelled()
             ):
-                self.steps[event.step, event.index] = next_step_run(self.step(event.step, event.index), event)
+                before = self.step(event.step, event.index)
+                if isinstance(event, AttemptFailed):
+                    trouble = self.trouble(event.step, event.index)
+                    self.troubles[event.step, event.index] = trouble.after(event.failure, before.key)
+                self.steps[event.step, event.index] = next_step_run(before, event)
             case _:
                 assert_never(event)
 
@@ -205,6 +229,7 @@ class RunView:
                 del self.steps[key]
             elif reopened is not run:
                 self.steps[key] = reopened
+        self.troubles = {key: Trouble(each.out_of_memory) for key, each in self.troubles.items()}
 
     def outcome(self) -> RunState:
         """The state of a run none of whose steps will run any more; the order is `_WORST_FIRST`."""
@@ -249,6 +274,7 @@ def next_step_run(run: StepRun, event: StepEvent) -> StepRun:
                 inputs=event.inputs,
                 parts=event.parts,
                 waived=event.waived,
+                memory_limit=event.memory_limit,
                 started_at=run.started_at or event.at,
                 failure=None,
                 retry_at=None,

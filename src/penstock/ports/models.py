@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -36,6 +36,18 @@ class ModelCard(msgspec.Struct, frozen=True, omit_defaults=True):
     lineage: dict[str, str] = {}  # what led to it: "data": digest, "code": fingerprint, …
 
 
+class AliasMove(msgspec.Struct, frozen=True, omit_defaults=True):
+    """That an alias was pointed at a version by a step of a run."""
+
+    version: str
+    key: str  # of the effect: the same in every attempt of that step
+    run_id: str = ""
+    step: str = ""
+    index: str = ""
+    attempt: int = 1
+    at: int = 0  # microseconds UTC
+
+
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     """One column that a model reads. `type` is boolean, integer, long, float, double, string, datetime or any."""
 
@@ -56,8 +68,20 @@ class ModelRegistry(Protocol):
 
     url: str
 
-    def register(self, name: str, model: Any, card: ModelCard, *, key: str, example: Any = None) -> ModelVersion:
-        """A new version, or the one that `key` registered before: looked up first, so that it happens once."""
+    def register(
+        self,
+        name: str,
+        model: Any,
+        card: ModelCard,
+        *,
+        key: str,
+        example: Any = None,
+        check: Callable[[], None] | None = None,
+    ) -> ModelVersion:
+        """A new version, or the one that `key` registered before: looked up first, so that it happens once.
+
+        `check` is asked at the last moment before the version is made; what it raises stops it.
+        """
         ...
 
     def find(self, name: str, which: str) -> ModelVersion | None:
@@ -82,6 +106,14 @@ class ModelRegistry(Protocol):
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point the alias at the version. Raises NotFoundError where there is no such version."""
+        ...
+
+    def moves(self, name: str, alias: str) -> list[AliasMove]:
+        """What steps have noted of the alias, newest first; the last few. Other tools move aliases without a note."""
+        ...
+
+    def note_move(self, name: str, alias: str, move: AliasMove) -> None:
+        """Remember a move, above those that were noted before."""
         ...
 
     def list(self, name: str) -> list[ModelVersion]:

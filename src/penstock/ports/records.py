@@ -42,13 +42,20 @@ class FailureClass(StrEnum):
     """What kind of failure it was; usable in `Retry(on=...)`."""
 
     ERROR = "error"  # the step raised
-    TIMEOUT = "timeout"
+    NETWORK = "network"  # the other side could not be reached, broke off, or said that it cannot now
+    TIMEOUT = "timeout"  # the attempt ran longer than its step's timeout
     OUT_OF_MEMORY = "out_of_memory"
     KILLED = "killed"  # its process died by a signal or by os._exit
+    PREEMPTED = "preempted"  # its process was told to go (SIGTERM), or another one has taken its place
     CANCELLED = "cancelled"
     INVALID_DATA = "invalid_data"
     ENCODING = "encoding"  # what it returned cannot be stored
     INPUT_LOST = "input_lost"  # an input's bytes are gone or altered
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt would meet the same wall, whatever a policy allows."""
+        return self in (FailureClass.CANCELLED, FailureClass.ENCODING, FailureClass.INPUT_LOST)
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,6 +67,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
     hint: str | None = None
     pickled: bytes | None = None  # the exception itself where it can travel; only ever loaded by the run's own process
+    sameness: str = ""  # digest of what was raised and where; "" where the same code on the same inputs may not meet it
 
     @property
     def name(self) -> str:
@@ -151,6 +159,7 @@ class StepRun(msgspec.Struct, frozen=True, omit_defaults=True):
     observations: tuple[Observation, ...] = ()
     metrics: dict[str, float] = {}
     waived: tuple[str, ...] = ()
+    memory_limit: int | None = None  # bytes, of its newest attempt
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):

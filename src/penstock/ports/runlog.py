@@ -1,7 +1,7 @@
 """The run log: append-only events, and the tables that people and the engine read, updated in the same transaction.
 
-Split by noun, so that an adapter stays small: a log of runs, an index of the cache, the text that steps printed, and
-the source text behind fingerprints. One store usually answers all four.
+Split by noun, so that an adapter stays small: a log of runs, an index of the cache, who may act, the text that steps
+printed, and the source text behind fingerprints. One store usually answers all of them.
 """
 
 from __future__ import annotations
@@ -127,6 +127,14 @@ class CacheIndex(Protocol):
     def unlease(self, key: str, owner: str) -> None: ...
 
 
+class Fencing(Protocol):
+    """Who may still act."""
+
+    def owns_attempt(self, run_id: str, epoch: int, step: str, index: str, attempt: int) -> bool:
+        """Whether the run is at this epoch, and this attempt is the step's newest and running."""
+        ...
+
+
 class LogText(Protocol):
     """What steps printed and logged, per attempt."""
 
@@ -181,5 +189,5 @@ class Retention(Protocol):
     def close(self) -> None: ...
 
 
-class Store(RunLog, Liveness, CacheIndex, LogText, CodeText, Retention, Protocol):
+class Store(RunLog, Liveness, CacheIndex, Fencing, LogText, CodeText, Retention, Protocol):
     """All of it, as one database gives it."""

@@ -15,6 +15,7 @@ from ..authoring.loader import FileLoader
 from ..authoring.pipeline import Pipeline
 from ..core.errors import ParameterError
 from ..core.ids import run_id
+from ..engine.fencing import StoreFence
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
 from ..graph import Graph
@@ -205,9 +206,17 @@ class Bench:
         self._loaders[place] = loader  # looking for loaded modules costs more than a step
         artifacts = ArtifactStore(crashing_blobs(self.blobs, self.faults.fuse))
         watched = _WatchedLoader(loader, self)
-        checkpoints = str(self._scratch.path)
-        named = NamedCode(self._replace) if self.cache else None
-        return bound_services(artifacts, watched, self.clock, self._secrets, self._services, checkpoints, named)
+        store = crashing_store(self.store, self.faults.fuse)
+        return bound_services(
+            artifacts,
+            watched,
+            self.clock,
+            self._secrets,
+            self._services,
+            str(self._scratch.path),
+            NamedCode(self._replace) if self.cache else None,
+            lambda acting: StoreFence(store, acting, self.clock),
+        )
 
     def acting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Called as an attempt begins: what runs in it, if a fault lets it."""

@@ -18,6 +18,7 @@ from ..engine.execute import Execution
 from ..engine.services import FingerprintSource, Services
 from ..engine.tasks import SecretValue, StepTask, Stored, TaskArgument
 from ..ports.artifacts import ArtifactRef, Artifacts
+from ..ports.effects import Acting, Fence
 from ..ports.observers import Observer
 from ..ports.records import Fingerprint
 from ..ports.steps import LoadedStep, StepLoader
@@ -64,6 +65,7 @@ def run_step(
         arguments={name: _stored(artifacts, value, loaded.parameters[name]) for name, value in bound.items()},
         outputs=tuple(loaded.outputs),
         quarantine=step.options.quarantine,
+        effect=step.options.effect,
         checkpoint_dir=fspath(checkpoint_dir) if checkpoint_dir is not None else "",
     )
     surroundings = bound_services(artifacts, _OneStep(loaded), TurnedClock(), secrets, services)
@@ -110,6 +112,7 @@ def bound_services(
     services: Mapping[str, Any] | None,
     checkpoints: str = "",
     fingerprints: FingerprintSource | None = None,
+    fence: Callable[[Acting], Fence] | None = None,
 ) -> Services:
     """The engine's services with what a test gives in place of the outside. Without fingerprints nothing is cached."""
     return Services(
@@ -121,6 +124,7 @@ def bound_services(
         observer=_no_observer,
         secret=_from(secrets or {}, "secret", "secrets"),
         service=_from(services or {}, "service", "services"),
+        fence=fence,
         checkpoints=checkpoints,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from ..core.errors import RegistryError
 
 _CONNECT_SECONDS = 3.0
+_LOCK_SECONDS = 600.0  # a large model takes its time to be stored
 
 
 def local_store_url(home: Path) -> str:
@@ -43,15 +45,33 @@ def reach(url: str) -> None:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold a lock that the operating system drops when its process dies."""
+def file_lock(path: Path, patience_s: float = _LOCK_SECONDS) -> Iterator[None]:
+    """Hold a lock that the operating system drops when its process dies.
+
+    Raises: RegistryError where somebody holds it for very long: a process that is stopped (Ctrl-Z) never lets go.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _lock(handle, path, patience_s)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, path: Path, patience_s: float) -> None:
+    import fcntl
+
+    limit = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= limit:
+                raise RegistryError(
+                    f"another process has held {path} for more than {patience_s:g} s",
+                    hint="is one stopped, or stuck, while it registers a model? `fuser` names it",
+                ) from None
+        time.sleep(0.02)

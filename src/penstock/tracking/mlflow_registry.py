@@ -11,22 +11,29 @@ import contextlib
 import json
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from ..core.clock import Clock, SystemClock
 from ..core.errors import RegistryError
+from ..models.moving import noted
 from ..models.reference import ModelReference, check_alias, check_name, version_not_found
-from ..ports.models import ModelCard, ModelSignature, ModelVersion
+from ..ports.models import AliasMove, ModelCard, ModelSignature, ModelVersion
 from .connecting import file_lock, local_store_url, reach
 from .glance import Glance, UnreadableError, model_version
 from .mlflow_model import read_model, read_signature, write_model
 from .quiet import import_mlflow, quiet
 
 _ARTIFACTS = "mlflow-artifacts"
+_MOVES = "penstock.moves."  # and the alias: a tag of the registered model
+_MOVES_DECODER = msgspec.json.Decoder(list[AliasMove])
+_TAG_CHARS = 4500  # MLflow refuses more than 5000
+Moves: TypeAlias = list[AliasMove]  # inside the class, `list` is a method
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 
@@ -56,7 +63,16 @@ class MlflowRegistry:
         self._connecting = threading.Lock()
         self._connected: Any = None
 
-    def register(self, name: str, model: Any, card: ModelCard, *, key: str, example: Any = None) -> ModelVersion:
+    def register(
+        self,
+        name: str,
+        model: Any,
+        card: ModelCard,
+        *,
+        key: str,
+        example: Any = None,
+        check: Callable[[], None] | None = None,
+    ) -> ModelVersion:
         check_name(name)
         with self._asking(f"registering {name}"), file_lock(self._home / "mlflow.lock"):
             if known := self.find_key(name, key):
@@ -67,11 +83,14 @@ class MlflowRegistry:
             finished = False
             try:
                 self._log(run.info.run_id, model, card)
-                number = self._store(name, model, card, key, example, experiment, run.info.run_id)
+                version = self._store(name, model, card, key, example, experiment, run.info.run_id)
+                if check is not None:
+                    check()
+                number = str(self._client.create_model_version(name, run_id=run.info.run_id, **version).version)
                 finished = True
             finally:
                 self._client.set_terminated(run.info.run_id, "FINISHED" if finished else "FAILED")
-        return self.get(name, number)
+            return self._eldest(name, key, number)
 
     def find(self, name: str, which: str) -> ModelVersion | None:
         if self._glance is not None:
@@ -137,6 +156,28 @@ class MlflowRegistry:
         self.get(name, version)
         with self._asking(f"pointing {name}@{alias} at version {version}"):
             self._client.set_registered_model_alias(name, alias, version)
+
+    def moves(self, name: str, alias: str) -> Moves:
+        with self._asking(f"looking up who moved {name}@{alias}"):
+            try:
+                tags = self._client.get_registered_model(name).tags
+            except _mlflow_error() as error:
+                if error.error_code in _MISSING:
+                    return []
+                raise
+        try:
+            return _MOVES_DECODER.decode(tags.get(f"{_MOVES}{alias}", "[]"))
+        except msgspec.DecodeError:
+            return []  # somebody else wrote it
+
+    def note_move(self, name: str, alias: str, move: AliasMove) -> None:
+        self.get(name, move.version)
+        made = msgspec.structs.replace(move, at=move.at or self._clock.now_us())
+        notes = noted(self.moves(name, alias), made)
+        while len(text := msgspec.json.encode(notes).decode()) > _TAG_CHARS and len(notes) > 1:
+            notes.pop()
+        with self._asking(f"noting who moved {name}@{alias}"):
+            self._client.set_registered_model_tag(name, f"{_MOVES}{alias}", text)
 
     def load(self, version: ModelVersion) -> Any:
         name = f"{version.name} version {version.version}"
@@ -229,7 +270,8 @@ class MlflowRegistry:
 
     def _store(
         self, name: str, model: Any, card: ModelCard, key: str, example: Any, experiment: str, run_id: str
-    ) -> str:
+    ) -> dict[str, Any]:
+        """Upload the model's files; what is returned makes a version of them."""
         from mlflow.models import Model
 
         client = self._client
@@ -253,15 +295,20 @@ class MlflowRegistry:
                 raise
         # With a database, MLflow would resolve models:/… against a default store of its own; the place is the same.
         source = f"models:/{logged.model_id}" if self._is_server else logged.artifact_location
-        made = client.create_model_version(
-            name,
-            source=source,
-            run_id=run_id,
-            tags=_version_tags(card, key, file),
-            description=_description(card),
-            model_id=logged.model_id,
-        )
-        return str(made.version)
+        return {
+            "source": source,
+            "tags": _version_tags(card, key, file),
+            "description": _description(card),
+            "model_id": logged.model_id,
+        }
+
+    def _eldest(self, name: str, key: str, number: str) -> ModelVersion:
+        """The version of this key. Where another host made one at the same moment, the elder stays and ours goes."""
+        eldest = self.find_key(name, key)
+        if eldest is not None and int(eldest.version) < int(number):
+            self._client.delete_model_version(name, number)
+            return eldest
+        return self.get(name, number)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

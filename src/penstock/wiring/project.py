@@ -16,13 +16,14 @@ from ..engine.fingerprint import Fingerprints
 from ..engine.services import Services
 from ..graph import Graph
 from ..ports.boundary import BoundaryCheck
+from ..ports.effects import Acting, Fence, Unfenced
 from ..ports.models import ModelRegistry
 from ..ports.observers import Observer
 from ..ports.records import Fingerprint
 from ..ports.runlog import Store
 from ..stores.artifacts import ArtifactStore
 from ..stores.blobs import open_blobs
-from ..stores.runlog import open_store
+from ..stores.runlog import IN_MEMORY, open_store
 from .config import Settings
 
 
@@ -88,6 +89,7 @@ class Project:
             observer=self._observer,
             secret=self._secret,
             service=self._service,
+            fence=self._fence,
             checkpoints=str(self.home / "checkpoints"),
             boot={"settings": _plain(self.settings), "entry": graph.target, "path": list(sys.path)},
         )
@@ -116,7 +118,20 @@ class Project:
                 from ..tracking import SklearnScorer
 
                 return SklearnScorer()
+            case "notifier":
+                from ..tracking import OutsideNotifier
+
+                return OutsideNotifier()
         raise LookupError(f"there is no service '{name}'")
+
+    def _fence(self, acting: Acting) -> Fence:
+        """A worker opens the run log for this, and for nothing else. One in memory belongs to the process that made it:
+        nobody else can take its runs over."""
+        if self.settings.runs_url in IN_MEMORY and "store" not in vars(self):
+            return Unfenced()
+        from ..engine.fencing import StoreFence
+
+        return StoreFence(self.store, acting, self.clock)
 
     def _secret(self, name: str) -> str:
         if not (name.isascii() and name.isidentifier()):  # it becomes the name of a file

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from penstock import Cron, Limits, Retry, Static, deploy, gate, optional, pipeline, register, step, when
+from penstock import Cron, Grow, Limits, Retry, Static, deploy, gate, notify, optional, pipeline, register, step, when
 
 
 class Split(NamedTuple):
@@ -69,12 +69,16 @@ def churn(times: Static[int], url: str = "u") -> int:
     verdict = gate(rows, on=rows, minimum=["auc"])  # expect: arg-type | reportArgumentType
     register(3, rows)  # expect: arg-type | reportArgumentType
     deploy(verdict, alias="champion")  # expect: arg-type | reportArgumentType
+    notify("done", to=3)  # expect: arg-type | reportArgumentType
     with when(verdict.pased):  # expect: attr-defined | reportAttributeAccessIssue
         pass
     return label("a")  # expect: return-value | reportReturnType
 
 
 Retry(jitter="some")  # expect: arg-type | reportArgumentType
+Retry(on=("netwrok",))  # expect: arg-type | reportArgumentType
+Limits(memory="2Gi", on_out_of_memory=2.0)  # expect: arg-type | reportArgumentType
+Grow(cap=1.5)  # expect: arg-type | reportArgumentType
 Limits(memory=1.5)  # expect: arg-type | reportArgumentType
 Cron("0 3 * * *", timezone="UTC")  # expect: call-arg | reportCallIssue
 churn.run(times="a")  # expect: arg-type | reportArgumentType

@@ -9,8 +9,11 @@ from penstock import (
     Context,
     Cron,
     Deployment,
+    FailureClass,
+    Grow,
     Limits,
     ModelVersion,
+    Notification,
     Pipeline,
     Quarantine,
     Resources,
@@ -22,6 +25,7 @@ from penstock import (
     context,
     deploy,
     gate,
+    notify,
     optional,
     pipeline,
     register,
@@ -53,7 +57,7 @@ def extract() -> list[int]:
     retry=Retry(5, base="2s", factor=2, cap="5m", jitter="full", on=(OSError, "timeout")),
     timeout=timedelta(minutes=10),
     resources=Resources(cpu=4, memory="8Gi", gpu=1),
-    limits=Limits(memory="8Gi"),
+    limits=Limits(memory="8Gi", on_out_of_memory=Grow(factor=1.5, cap="32Gi")),
     isolation="process",
     on_invalid=Quarantine(max_fraction=0.1),
 )
@@ -142,3 +146,20 @@ whole: Pipeline[..., Model] = churn
 run = churn.run(depths=[1], times=3)
 again = churn.using(workers=4, cache=False).run([1])
 identifier: str = run.id
+
+
+@step(effect="exactly-once", retry=Retry(3, on=(FailureClass.NETWORK, "preempted", OSError), not_on="timeout"))
+def post(url: str) -> str:
+    with context().effect() as effect:
+        effect.check()
+        return effect.key
+
+
+@step(retry=Retry(on=FailureClass.OUT_OF_MEMORY, even_if_same=True))
+def once() -> int | None:
+    return context().limits.memory_bytes
+
+
+@pipeline
+def told() -> None:
+    assert_type(notify("done", to="log:", fields={"auc": 0.9}), Notification)

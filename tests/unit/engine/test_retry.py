@@ -60,3 +60,20 @@ def test_attempts_before_a_resume_do_not_count() -> None:
     assert next_delay(policy, LOST, 2, seed="") is None
     assert next_delay(policy, LOST, 3, seed="", spent=2) == 3
     assert next_delay(policy, LOST, 4, seed="", spent=2) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "again"),
+    [
+        (RetryPolicy(5), False),
+        (RetryPolicy(5, even_if_same=True), True),
+        (RetryPolicy(5, on=("builtins:OSError",)), True),
+        (RetryPolicy(5, on=("error",)), True),
+        (RetryPolicy(5, not_on=("builtins:KeyError",)), False),
+    ],
+)
+def test_the_same_error_again_ends_the_retries_unless_the_policy_names_what_passes(
+    policy: RetryPolicy, again: bool
+) -> None:
+    assert (next_delay(policy, LOST, 2, seed="", same=True) is not None) is again
+    assert next_delay(policy, LOST, 2, seed="", same=False) is not None

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.units import shown_size
 from ...engine.comparison import unseen_by
 from ...graph import Graph
-from ...ports.events import RunResumed, StepCached
+from ...ports.events import AttemptStarted, RunResumed, StepCached
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
 from ...wiring.runner import find_run
@@ -17,7 +17,7 @@ from ..elements import FEW, counts, failed, failures, grouped, origins, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
-from ..summary import name_of, place_of, verdicts
+from ..summary import class_shown, name_of, place_of, verdicts
 
 _TOLD = 3  # failures of one map whose traceback is shown
 
@@ -47,10 +47,11 @@ def execute(arguments: argparse.Namespace) -> int:
         attempts = store.attempts(found.record.id, chosen[0].step)
         unseen = _unseen(found, chosen[0], store)
         if arguments.json:
-            told = [_with_attempts(run, attempts, found.state) for run in chosen]
+            told = [_with_attempts(run, attempts, found.state, _limits(found, run, store)) for run in chosen]
             print_json([each | {"unseen": list(unseen)} for each in told])
         else:
-            print("\n\n".join(_page(group, attempts, found.state, unseen) for group in grouped(chosen)))
+            pages = [_page(group, attempts, found.state, unseen, found, store) for group in grouped(chosen)]
+            print("\n\n".join(pages))
     elif arguments.json:
         record = found.record
         facts = {"code": record.code, "environment": record.environment, "options": record.options}
@@ -192,8 +193,20 @@ def _options(options: dict[str, Any]) -> str:
 # -- a step ------------------------------------------------------------------------------------------------------------
 
 
-def _with_attempts(run: StepRun, attempts: list[Attempt], state: RunState) -> dict[str, Any]:
-    own = [attempt_facts(each, state) for each in attempts if each.index == run.index]
+def _limits(found: RunSummary, run: StepRun, store: Store) -> dict[int, int]:
+    """Attempt -> bytes that it might use, of a step with a memory limit, which may have grown."""
+    if run.memory_limit is None:
+        return {}
+    return {
+        event.attempt: event.memory_limit
+        for _, event in store.events(found.record.id)
+        if isinstance(event, AttemptStarted) and (event.step, event.index) == (run.step, run.index)
+        if event.memory_limit is not None
+    }
+
+
+def _with_attempts(run: StepRun, attempts: list[Attempt], state: RunState, limits: dict[int, int]) -> dict[str, Any]:
+    own = [attempt_facts(each, state, limits.get(each.number)) for each in attempts if each.index == run.index]
     return step_facts(run, state) | {"code": run.parts.get("code"), "attempts_made": own}
 
 
@@ -205,8 +218,17 @@ def _unseen(found: RunSummary, run: StepRun, store: Store) -> tuple[str, ...]:
     return unseen_by(node, store.get_unseen(digest)) if node is not None and digest else ()
 
 
-def _page(group: list[StepRun], attempts: list[Attempt], state: RunState, unseen: tuple[str, ...]) -> str:
-    return _step_page(group[0], attempts, state, unseen) if len(group) == 1 else _map_page(group, state, unseen)
+def _page(
+    group: list[StepRun],
+    attempts: list[Attempt],
+    state: RunState,
+    unseen: tuple[str, ...],
+    found: RunSummary,
+    store: Store,
+) -> str:
+    if len(group) > 1:
+        return _map_page(group, state, unseen)
+    return _step_page(group[0], attempts, state, unseen, _limits(found, group[0], store))
 
 
 def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...]) -> str:
@@ -231,7 +253,9 @@ def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...]) ->
     return "\n".join([*parts, f'  one of them: penstock show RUN "{name_of(step, group[0].index)}"'])
 
 
-def _step_page(run: StepRun, attempts: list[Attempt], state: RunState, unseen: tuple[str, ...]) -> str:
+def _step_page(
+    run: StepRun, attempts: list[Attempt], state: RunState, unseen: tuple[str, ...], limits: dict[int, int]
+) -> str:
     facts: list[list[Any]] = [
         ["state", shown_state(state_shown(run.state, state))],
         ["took", shown_seconds(run.seconds) if run.seconds else None],
@@ -265,6 +289,8 @@ def _step_page(run: StepRun, attempts: list[Attempt], state: RunState, unseen: t
                 shown_state(state_shown(each.state, state)),
                 shown_seconds(each.seconds),
                 f"pid {each.pid} on {each.host}",
+                f"limit {shown_size(limits[each.number])}" if each.number in limits else "",
+                shortened(failure_shown(each.failure), 80) if each.failure is not None else "",
             ]
             for each in own
         ]
@@ -282,7 +308,8 @@ def _size(meta: dict[str, Any], size_bytes: int) -> str:
 
 def _failure(run: StepRun, failure: Failure) -> str:
     place = place_of(failure)
-    lines = [f"{paint(name_of(run.step, run.index), 'red')}: {failure.name}: {without_control(failure.message)}"]
+    what = f"{class_shown(failure.kind)}{failure.name}"
+    lines = [f"{paint(name_of(run.step, run.index), 'red')}: {what}: {without_control(failure.message)}"]
     if failure.kind is FailureClass.CANCELLED:
         lines = [f"{paint(name_of(run.step, run.index), 'red')}: {failure_shown(failure)}"]
     lines += [f"  at {place}"] if place else []

@@ -21,6 +21,7 @@ from .store import SqlStore
 
 __all__ = ["SqlStore", "open_store"]
 
+IN_MEMORY = ("memory:", ":memory:", "sqlite://", "sqlite:///:memory:")
 _SCHEMES = ("sqlite", "postgresql", "postgres", "memory")
 
 
@@ -38,7 +39,7 @@ def open_store(
     """
     scheme, colon, rest = url.partition(":")
     ticking = clock or SystemClock()
-    if url == "memory:" or url in (":memory:", "sqlite://", "sqlite:///:memory:"):
+    if url in IN_MEMORY:
         return SqlStore(SqliteDatabase(":memory:", clock=ticking), MemoryLocks(), ticking)
     locks = FileLocks(home / "locks")
     if scheme in ("postgresql", "postgres") and rest.startswith("//"):

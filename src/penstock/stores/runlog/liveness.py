@@ -213,6 +213,10 @@ class LivenessPart:
         row = self.database.one("owner", (run_id,))
         return row is not None and self._owner_alive(run_id, row[0], row[1])
 
+    def owns_attempt(self, run_id: str, epoch: int, step: str, index: str, attempt: int) -> bool:
+        """The Fencing of ports.runlog."""
+        return self.database.one("owned_attempt", (run_id, epoch, step, index, attempt)) is not None
+
     def _owner_alive(self, run_id: str, host: str, lease_until: int | None) -> bool:
         if host in (self._host, ""):
             held = self._locks.held(run_id)

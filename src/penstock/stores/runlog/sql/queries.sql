@@ -123,6 +123,10 @@ SELECT host, lease_until FROM runs WHERE id = ?
 -- name: pulse
 SELECT epoch, cancel_requested FROM runs WHERE id = ?
 
+-- name: owned_attempt
+SELECT 1 FROM runs r JOIN step_runs s ON s.run_no = r.no
+WHERE r.id = ? AND r.epoch = ? AND s.step = ? AND s."index" = ? AND s.attempts = ? AND s.state = 'running'
+
 -- name: renew_lease
 UPDATE runs SET lease_until = ? WHERE id = ? AND epoch = ? AND state = 'running'
 
