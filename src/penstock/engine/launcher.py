@@ -20,7 +20,9 @@ from ..graph import Graph, Node
 from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
 from ..ports.records import Failure, FailureClass, Fingerprint, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
-from .arguments import Blocked, NotReady, Resolver, Skipped
+from .arguments import Blocked, NotReady, Resolver, Skipped, Unreadable
+from .frontier import Item
+from .healing import Healing
 from .redaction import MASK
 from .retry import next_delay
 from .services import Services
@@ -49,7 +51,7 @@ class Launcher:
 
     def __init__(self, graph: Graph, record: RunRecord, view: RunView, store: Cache, services: Services) -> None:
         self.resolver = Resolver(graph, view, record.parameters, services.artifacts)
-        self._graph = graph
+        self.healing = Healing(graph, view, self.resolver, services.artifacts, store)
         self._nodes = {node.name: node for node in graph.nodes}
         self._record = record
         self._view = view
@@ -71,6 +73,10 @@ class Launcher:
         match arguments:
             case NotReady():
                 return arguments
+            case Unreadable(_, failure):
+                attempt = self._view.step(name, index).attempts + 1
+                failure = self.healing.explained(Item(name, index), failure)
+                return AttemptFailed(at=now, step=name, index=index, attempt=attempt, failure=failure)
             case Skipped(because):
                 return StepSkipped(at=now, step=name, index=index, because=because)
             case Blocked(because):
@@ -185,7 +191,8 @@ class Launcher:
     def concluded(self, prepared: Prepared, outcome: StepOutcome) -> StepSucceeded | AttemptFailed:
         """The event that ends an attempt. `retry_at` is when the policy would like another one."""
         task, now = prepared.task, self._clock.now_us()
-        if outcome.failure is None:
+        failure = outcome.failure or self.healing.conflict(task.step, task.index, outcome.outputs)
+        if failure is None:
             self._clear_checkpoint(task)
             return StepSucceeded(
                 at=now,
@@ -200,13 +207,14 @@ class Launcher:
                 seconds=outcome.seconds,
                 cpu_seconds=outcome.cpu_seconds,
             )
-        delay = self.retry_delay(task.step, task.index, task.attempt, outcome.failure)
+        failure = self.healing.explained(Item(task.step, task.index), failure)
+        delay = self.retry_delay(task.step, task.index, task.attempt, failure)
         return AttemptFailed(
             at=now,
             step=task.step,
             index=task.index,
             attempt=task.attempt,
-            failure=outcome.failure,
+            failure=failure,
             retry_at=None if delay is None else now + int(delay * 1_000_000),
             seconds=outcome.seconds,
             cpu_seconds=outcome.cpu_seconds,

@@ -48,6 +48,12 @@ class Artifacts(Protocol):
         """Whether every blob is there with its size (bytes are verified when they are read)."""
         ...
 
+    def weed(self, ref: ArtifactRef) -> bool:
+        """Digest every blob and remove those that are not what was stored, so that storing them again writes them.
+
+        Returns whether any is gone, or was removed."""
+        ...
+
 
 class BlobStore(Protocol):
     """Bytes under their digest, on a local directory or an object store."""

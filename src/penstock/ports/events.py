@@ -123,6 +123,12 @@ class StepCancelled(_StepEvent, tag="step_cancelled", frozen=True, kw_only=True)
     because: str = ""
 
 
+class StepReopened(_StepEvent, tag="step_reopened", frozen=True, kw_only=True):
+    """A step that was done is open again: what it gave is gone from the store, or what it needs is being made anew."""
+
+    because: str
+
+
 Event: TypeAlias = (
     RunStarted
     | RunResumed
@@ -136,6 +142,7 @@ Event: TypeAlias = (
     | StepSkipped
     | StepBlocked
     | StepCancelled
+    | StepReopened
 )
 
 # The run's state is the first of these that applies once every instance is done; `succeeded` otherwise.
@@ -155,6 +162,7 @@ class RunView:
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
         self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
         self.kept: tuple[str, ...] = ()  # finished steps that older code made, since the newest resume
+        self.lost: dict[tuple[str, str], dict[str, ArtifactRef]] = {}  # what a reopened step had given before
         self.epoch = 1
         self.cancel_requested = False
         self.finished: RunState | None = None
@@ -190,6 +198,12 @@ class RunView:
                 | StepCancelled()
             ):
                 self.steps[event.step, event.index] = next_step_run(self.step(event.step, event.index), event)
+            case StepReopened():
+                run, key = self.step(event.step, event.index), (event.step, event.index)
+                self.spent[key] = run.attempts
+                if run.state.has_output:
+                    self.lost[key] = run.outputs
+                self.steps[event.step, event.index] = next_step_run(self.step(event.step, event.index), event)
             case _:
                 assert_never(event)
 
@@ -210,7 +224,14 @@ class RunView:
 
 
 StepEvent: TypeAlias = (
-    AttemptStarted | AttemptFailed | StepSucceeded | StepCached | StepSkipped | StepBlocked | StepCancelled
+    AttemptStarted
+    | AttemptFailed
+    | StepSucceeded
+    | StepCached
+    | StepSkipped
+    | StepBlocked
+    | StepCancelled
+    | StepReopened
 )
 
 
@@ -284,6 +305,8 @@ def next_step_run(run: StepRun, event: StepEvent) -> StepRun:
             return change(run, state=StepState.UPSTREAM_FAILED, note=event.because, finished_at=event.at)
         case StepCancelled():
             return change(run, state=StepState.CANCELLED, note=event.because or None, finished_at=event.at)
+        case StepReopened():
+            return StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
         case _:
             assert_never(event)
 
