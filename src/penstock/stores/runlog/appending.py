@@ -22,6 +22,7 @@ from ...ports.events import (
     StepCached,
     StepCancelled,
     StepEvent,
+    StepReopened,
     StepSkipped,
     StepSucceeded,
     next_step_run,
@@ -79,7 +80,7 @@ class Append:
             case AttemptStarted():
                 self._check_epoch(writer_epoch)
                 self._start_attempt(event)
-            case StepCached() | StepSkipped() | StepBlocked() | StepCancelled():
+            case StepCached() | StepSkipped() | StepBlocked() | StepCancelled() | StepReopened():
                 self._check_epoch(writer_epoch)
                 stored = self._stored(event)
                 self._leave_attempt(stored.run, event.at, by_cancel=isinstance(event, StepCancelled))
