@@ -34,7 +34,7 @@ from ..ports.events import (
 )
 from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepState
 from ..ports.runlog import Store
-from .arguments import Blocked, NotReady, Skipped
+from .arguments import Blocked, NotReady, Skipped, Unreadable
 from .capture import teed
 from .execute import Execution
 from .frontier import Frontier, Item
@@ -155,8 +155,10 @@ class Scheduler:
 
     def _decide_ready(self) -> None:
         frontier = self._frontier
-        while frontier.ready and len(self._queue) < self._room and not self._abort:
+        while (frontier.ready or self._release()) and len(self._queue) < self._room and not self._abort:
             item = frontier.ready.popleft()
+            if self._launcher.healing.holds(item):
+                continue
             if item.is_scope:
                 self._expand(item)
             elif self._options.step_command:
@@ -175,6 +177,8 @@ class Scheduler:
                     self._record_event(MapExpanded(at=now, scope=item.name, index=item.index, size=size))
                 for node in self._frontier.expanded(item.name, item.index, size):
                     self._view.steps.pop((node, item.index), None)  # it was closed here before the run was resumed
+            case Unreadable() if self._heal(item):
+                pass
             case Blocked(because) | Skipped(because):
                 kind = StepBlocked if isinstance(size, Blocked) else StepSkipped
                 for node in self._frontier.closed(item.name, item.index):
@@ -197,6 +201,8 @@ class Scheduler:
             case AttemptFailed():
                 for event in refused(decision):
                     self._record_event(event)
+                if self._heal(item, decision.failure):
+                    return
                 self._abort = self._abort or self._graph.fail_fast
                 self._frontier.finished(item.name, item.index)
             case _:
@@ -345,6 +351,9 @@ class Scheduler:
         self._frontier.ready.extend(self._unplaced)
         self._unplaced.clear()
         self._read_back(item)
+        if ended.code == StepExit.NOT_READY and self._launcher.healing.began:
+            self._frontier.ready.append(item)  # what it needs was opened again just when it looked
+            return
         if self._is_open(item) and not self._is_anothers(item, ended):
             self._lost(item, ended.code)
         if self._is_open(item):
@@ -389,6 +398,8 @@ class Scheduler:
         run = self._view.step(item.name, item.index)
         if run.retry_at is not None:
             self._later(item, (run.retry_at - self._services.clock.now_us()) / 1e6)
+            return
+        if run.failure is not None and self._heal(item, run.failure):
             return
         failed = run.state in (StepState.FAILED, StepState.TIMED_OUT)
         self._abort = self._abort or (self._graph.fail_fast and failed)
@@ -465,12 +476,31 @@ class Scheduler:
         if isinstance(event, AttemptFailed) and self._ownership is not None and self._ownership.stopping:
             event = msgspec.structs.replace(event, retry_at=None)
         self._record_event(event)
+        if isinstance(event, AttemptFailed) and self._heal(Item(task.step, task.index), event.failure):
+            return
         if isinstance(event, AttemptFailed):
             self._abort = self._abort or (self._graph.fail_fast and event.retry_at is None)
         if isinstance(event, AttemptFailed) and event.retry_at is not None:
             self._later(Item(task.step, task.index), (event.retry_at - event.at) / 1e6)
         else:
             self._frontier.finished(task.step, task.index)
+
+    def _release(self) -> bool:
+        """Whether anything is ready that had to wait for a lost input to be made again."""
+        self._frontier.ready.extend(self._launcher.healing.released())
+        return bool(self._frontier.ready)
+
+    def _heal(self, item: Item, failure: Failure | None = None) -> bool:
+        """Open again what made an input that is lost; then this item is ready once more, and waits for it."""
+        if self._ownership is not None and self._ownership.stopping:
+            return False
+        events = self._launcher.healing.reopened(item, self._services.clock.now_us(), failure)
+        for event in events:
+            self._record_event(event)
+            self._frontier.ready.append(Item(event.step, event.index))
+        if events and failure is None:
+            self._frontier.ready.append(item)
+        return bool(events)
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -538,6 +568,7 @@ class Scheduler:
             *(Item(p.task.step, p.task.index) for p in self._queue),
             *(Item(*key) for key in self._running),
             *self._unplaced,
+            *self._launcher.healing.held,
             *(item for waiting in self._parked.values() for item in waiting),
             *stopped,
         ]
