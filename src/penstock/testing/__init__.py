@@ -11,6 +11,7 @@ from .bench import Bench, BenchRun, Crashed, crash_points, run_pipeline
 from .clock import TurnedClock
 from .faults import Crash, CrashingBlobs, CrashingStore, Faults, Fuse
 from .memory import MemoryBlobs
+from .proxy import FaultyProxy, Seen, Spoil
 from .steps import run_step
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "CrashingBlobs",
     "CrashingStore",
     "Faults",
+    "FaultyProxy",
     "Fuse",
     "MemoryBlobs",
+    "Seen",
+    "Spoil",
     "TurnedClock",
     "crash_points",
     "run_pipeline",

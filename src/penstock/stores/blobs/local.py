@@ -51,10 +51,7 @@ class LocalBlobs:
         except FileNotFoundError:
             raise missing(digest, str(place)) from None
         except OSError as error:
-            raise StoreUnavailableError(
-                f"the artifact store at {self.url} cannot be read: {error}",
-                hint="check that the folder is mounted and yours to read",
-            ) from error
+            raise self._unreadable(error) from error
         if stamp(digest, now) not in self._verified:
             check(digest, size_bytes, place, str(place))
             self._verified.add(stamp(digest, now))
@@ -65,6 +62,8 @@ class LocalBlobs:
             return self._place(digest).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def list(self) -> Iterator[tuple[str, int, float]]:
         now = self._clock.now_us() / 1_000_000
@@ -101,6 +100,12 @@ class LocalBlobs:
         self._verified.add(stamp(digest, place.stat()))
         return True
 
+    def _unreadable(self, error: OSError) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"the artifact store at {self.url} cannot be read: {error}",
+            hint="check that the folder is mounted and yours to read",
+        )
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
@@ -125,8 +130,12 @@ def check(digest: str, size_bytes: int, path: Path, where: str) -> None:
     if found == digest and size == size_bytes:
         return
     was = f"it has {size} bytes instead of {size_bytes}" if size != size_bytes else f"its bytes digest to {found[:12]}"
-    raise ArtifactCorruptError(
-        f"blob {digest[:12]} at {where} is not what was stored: {was}",
+    raise altered(digest, where, was)
+
+
+def altered(digest: str, where: str, why: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        f"blob {digest[:12]} at {where} is not what was stored: {why}",
         hint="delete it and run the pipeline again: the step that made it runs once more",
     )
 
