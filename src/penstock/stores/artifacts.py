@@ -90,7 +90,7 @@ class ArtifactStore:
         return self._decode_linked(ref, codec, annotation)
 
     def intact(self, ref: ArtifactRef) -> bool:
-        return all(blob.path.endswith("/") or self.blobs.size(blob.digest) == blob.size_bytes for blob in ref.blobs)
+        return all(blob.path.endswith("/") or self.blobs.keep(blob.digest, blob.size_bytes) for blob in ref.blobs)
 
     def weed(self, ref: ArtifactRef) -> bool:
         if ref.inline is not None:
@@ -215,6 +215,7 @@ class ArtifactStore:
         """A read-only copy of a tree under the cache, shared on this machine, made anew when it was altered."""
         place = self.blobs.cache / "trees" / ref.digest
         if _unaltered(place, ref):
+            os.utime(place)  # used: `gc` leaves it alone
             return place
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = place.parent / f".{ref.digest}-{os.getpid()}-{get_ident():x}"

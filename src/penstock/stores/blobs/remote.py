@@ -33,6 +33,7 @@ _EXTRAS = {"s3": "s3", "s3a": "s3"}
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 _ATTEMPTS = 6
 _FIRST_WAIT_S, _WAIT_FACTOR = 0.1, 3
+_USED_S = 3600.0  # how exactly it is known when a copy was used
 _FRESH_S = 12 * 3600.0  # a blob younger than this is not uploaded again only to start its age anew
 
 
@@ -77,7 +78,10 @@ class RemoteBlobs:
     def open_local(self, digest: str, size_bytes: int) -> Path:
         place = self._place(digest)
         try:
-            now = stamp(digest, place.stat())
+            found = place.stat()
+            now = stamp(digest, found)
+            if self.now_s() - found.st_atime > _USED_S:
+                os.utime(place, ns=(time.time_ns(), found.st_mtime_ns))  # used: `gc` leaves the copy alone
             if now not in self._verified:
                 check(digest, size_bytes, place, str(place))
                 self._verified.add(now)
@@ -92,8 +96,11 @@ class RemoteBlobs:
             return None
         return found
 
+    def keep(self, digest: str, size_bytes: int) -> bool:
+        return self.size(digest) == size_bytes  # an object's age cannot be set; a put of it writes it anew
+
     def list(self) -> Iterator[tuple[str, int, float]]:
-        now = self._clock.now_us() / 1_000_000
+        now = self.now_s()
         try:
             found = self._ask("list", lambda fs: fs.find(f"{self._root()}/objects", detail=True))
         except FileNotFoundError:
@@ -108,6 +115,20 @@ class RemoteBlobs:
         except FileNotFoundError:
             pass
         self._place(digest).unlink(missing_ok=True)
+
+    def collect(self, digest: str, older_than_s: float) -> bool:
+        try:
+            about = self._ask("look at", lambda fs: fs.info(self._key(digest)))
+        except FileNotFoundError:
+            return False
+        now = self.now_s()
+        if now - _written(about, now) < older_than_s:
+            return False
+        self.delete(digest)
+        return True
+
+    def now_s(self) -> float:
+        return self._clock.now_us() / 1_000_000
 
     def staging(self) -> Path:
         try:
@@ -182,7 +203,7 @@ class RemoteBlobs:
             about = self._ask("look at", lambda fs: fs.info(self._key(digest)))
         except FileNotFoundError:
             return False
-        now = self._clock.now_us() / 1_000_000
+        now = self.now_s()
         return bool(about["size"] == size and now - _written(about, 0.0) < _FRESH_S)
 
     # -- the other side -------------------------------------------------------------------------------------------
