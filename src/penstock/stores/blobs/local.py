@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from ...core.canonical import digest_file
 from ...core.clock import Clock
 from ...core.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError
 
+_LARGE_BYTES = 4 * 1024 * 1024  # below it a thread costs more than it saves
 _YOUNG_S = 6 * 3600.0  # a blob younger than this is far from being collected: its age need not start again
 Stamp = tuple[str, int, int, int]
 
@@ -32,8 +34,7 @@ class LocalBlobs:
 
     def put_file(self, path: Path) -> tuple[str, int]:
         with self._writing():
-            flush(path)
-            digest, size = digest_file(str(path))
+            digest, size = _flushed_digest(path)
             place = self._place(digest)
             if self._keep_present(digest, size, place):
                 path.unlink()
@@ -207,6 +208,29 @@ def altered(digest: str, where: str, why: str) -> ArtifactCorruptError:
 
 def stamp(digest: str, found: os.stat_result) -> Stamp:
     return digest, found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _flushed_digest(path: Path) -> tuple[str, int]:
+    """Digest and size of a file that is durable then. A large one is digested while the disk writes it."""
+    if path.stat().st_size < _LARGE_BYTES:
+        flush(path)
+        return digest_file(str(path))
+    failed: list[OSError] = []
+
+    def write() -> None:
+        try:
+            flush(path)
+        except OSError as error:
+            failed.append(error)
+
+    writing = threading.Thread(target=write, name="penstock-flush")
+    writing.start()
+    try:
+        return digest_file(str(path))
+    finally:
+        writing.join()
+        if failed:
+            raise failed[0]
 
 
 def flush(path: Path) -> None:
