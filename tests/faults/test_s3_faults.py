@@ -22,6 +22,7 @@ from penstock.stores.blobs.remote import RemoteBlobs
 from penstock.testing import FaultyProxy, Spoil
 
 from ..conformance.s3 import s3_bucket, s3_server
+from ..e2e.engine_lab import Lab
 
 __all__ = ["s3_bucket", "s3_server"]
 
@@ -224,3 +225,40 @@ def test_the_proxy_passes_what_it_was_not_told_to_spoil(s3: S3) -> None:
     assert blobs.size(DIGEST) is None
     assert {each.done for each in s3.proxy.seen} == {"passed"}
     assert os.environ["AWS_ENDPOINT_URL"] == s3.proxy.url
+
+
+def test_a_run_whose_input_is_altered_in_the_bucket_makes_it_again(s3: S3, tmp_path: Path) -> None:
+    with Lab(tmp_path) as lab:
+        (tmp_path / "penstock.toml").write_text(f'artifacts = "{s3.url}"\n')
+        lab.write(
+            """
+@step
+def source() -> str:
+    mark("source")
+    return "spring" * 5000
+
+@step
+def harmer(text: str) -> int:
+    import boto3, shutil
+    bucket, _, prefix = BUCKET.partition("/")
+    client = boto3.client("s3")
+    for found in client.list_objects_v2(Bucket=bucket)["Contents"]:
+        client.put_object(Bucket=bucket, Key=found["Key"], Body=b"f" * found["Size"])
+    client.close()
+    shutil.rmtree(HERE / ".penstock" / "cache")
+    return 1
+
+@step
+def reader(text: str, seen: int) -> int:
+    return len(text) + seen
+
+@pipeline
+def main() -> int:
+    text = source()
+    return reader(text, harmer(text))
+""".replace("BUCKET", repr(s3.url.removeprefix("s3://")))
+        )
+        run = lab.run()
+        assert run.state.value == "succeeded", [(each.step, each.failure) for each in run.steps]
+        assert run.output == 30_001
+        assert lab.ran() == ["source", "source"]
