@@ -11,7 +11,8 @@ from ..core.jsonvalue import dumps, loads
 from ..graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value, outputs_in
 from ..ports.artifacts import Artifacts
 from ..ports.events import RunView
-from ..ports.records import StepRun, StepState
+from ..ports.records import Failure, StepRun, StepState
+from .failure import failure_of
 from .frontier import child, shared_prefix
 from .tasks import NOTHING, Collected, Json, Keyed, SecretValue, Stored, TaskArgument, Whole
 
@@ -22,6 +23,12 @@ class Blocked(msgspec.Struct, frozen=True):
     """Something that is needed failed."""
 
     because: str
+
+
+class Unreadable(Blocked, frozen=True):
+    """A list that is mapped over, or the value of a condition, is gone from the store or altered there."""
+
+    failure: Failure
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -71,7 +78,7 @@ class Resolver:
         except Refusal as refusal:
             return refusal.verdict
         except ArtifactError as error:  # a list that is mapped over, or the value of a condition
-            return Blocked(f"what it needs cannot be read: {error.problem}")
+            return Unreadable(f"what it needs cannot be read: {error.problem}", failure_of(error, loading=True))
 
     def expand(self, scope_name: str, index: str) -> int | Blocked | Skipped | NotReady:
         """The size of a scope at the index of its parent, or why it has none."""
@@ -86,7 +93,8 @@ class Resolver:
         except Refusal as refusal:
             return refusal.verdict
         except ArtifactError as error:
-            return Blocked(f"what is mapped over cannot be read: {error.problem}")
+            because = f"what is mapped over cannot be read: {error.problem}"
+            return Unreadable(because, failure_of(error, loading=True))
         if len(set(sizes.values())) > 1:
             shown = ", ".join(f"{name}: {size}" for name, size in sizes.items())
             return Blocked(f"the lists mapped side by side differ in length ({shown})")
@@ -98,6 +106,10 @@ class Resolver:
     def result(self, argument: Argument) -> TaskArgument:
         """What the pipeline returned. Raises Refusal where it has no value."""
         return self._resolve(argument, "", ())
+
+    def forget(self) -> None:
+        """Split every list anew when it is asked for next: what one was made of may have been stored again."""
+        self._lists.clear()
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,9 @@ from ..graph import Graph, Node
 from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
 from ..ports.records import Failure, FailureClass, Fingerprint, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
-from .arguments import Blocked, NotReady, Resolver, Skipped
+from .arguments import Blocked, NotReady, Resolver, Skipped, Unreadable
+from .frontier import Item
+from .healing import Healing
 from .redaction import MASK
 from .retry import next_delay
 from .services import Services
@@ -50,7 +52,7 @@ class Launcher:
 
     def __init__(self, graph: Graph, record: RunRecord, view: RunView, store: Cache, services: Services) -> None:
         self.resolver = Resolver(graph, view, record.parameters, services.artifacts)
-        self._graph = graph
+        self.healing = Healing(graph, view, self.resolver, services.artifacts, store)
         self._nodes = {node.name: node for node in graph.nodes}
         self._record = record
         self._view = view
@@ -78,6 +80,10 @@ class Launcher:
         match arguments:
             case NotReady():
                 return arguments
+            case Unreadable(_, failure):
+                attempt = self._view.step(name, index).attempts + 1
+                failure = self.healing.explained(Item(name, index), failure)
+                return AttemptFailed(at=now, step=name, index=index, attempt=attempt, failure=failure)
             case Skipped(because):
                 return StepSkipped(at=now, step=name, index=index, because=because)
             case Blocked(because):
@@ -209,7 +215,8 @@ class Launcher:
     def concluded(self, prepared: Prepared, outcome: StepOutcome) -> StepSucceeded | AttemptFailed:
         """The event that ends an attempt. `retry_at` is when the policy would like another one."""
         task, now = prepared.task, self._clock.now_us()
-        if outcome.failure is None:
+        failure = outcome.failure or self.healing.conflict(task.step, task.index, outcome.outputs)
+        if failure is None:
             self._clear_checkpoint(task)
             return StepSucceeded(
                 at=now,
@@ -224,7 +231,7 @@ class Launcher:
                 seconds=outcome.seconds,
                 cpu_seconds=outcome.cpu_seconds,
             )
-        failure = outcome.failure
+        failure = self.healing.explained(Item(task.step, task.index), failure)
         same = self._is_same(prepared, failure)
         delay = self._delay(task.step, task.index, task.attempt, failure, same=same)
         if same and delay is None and self.retry_delay(task.step, task.index, task.attempt, failure) is not None:

@@ -14,7 +14,7 @@ import msgspec
 
 from ..core.errors import PenstockError
 from ..graph import Graph, Node, outputs_in
-from ..ports.events import MapExpanded, RunView, StepBlocked, StepCached, StepSkipped
+from ..ports.events import AttemptFailed, MapExpanded, RunView, StepBlocked, StepCached, StepSkipped
 from ..ports.records import CodePart, Observation, RunRecord, StepRun
 from ..ports.runlog import CacheEntry, CacheIndex
 from .arguments import Blocked, NotReady, Skipped
@@ -178,6 +178,10 @@ class _Planner:
             case StepBlocked():
                 self._add(item.name, item.index, "blocked", decision.because)
                 self._finish(decision)
+            case AttemptFailed(failure=failure):  # a run makes good what is lost once it meets it; a plan only looks
+                because = f"what it needs cannot be read: {failure.message}"
+                self._add(item.name, item.index, "blocked", because)
+                self._finish(StepBlocked(at=0, step=item.name, index=item.index, because=because))
             case Prepared():
                 self._runs(item, decision)
             case _:

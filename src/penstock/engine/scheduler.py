@@ -33,7 +33,7 @@ from ..ports.events import (
 )
 from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepRun, StepState
 from ..ports.runlog import Store
-from .arguments import Blocked, NotReady, Skipped
+from .arguments import Blocked, NotReady, Skipped, Unreadable
 from .capture import teed
 from .execute import Execution
 from .frontier import Frontier, Item
@@ -159,8 +159,10 @@ class Scheduler:
 
     def _decide_ready(self) -> None:
         frontier = self._frontier
-        while frontier.ready and self._queued < self._room and not self._abort:
+        while (frontier.ready or self._release()) and self._queued < self._room and not self._abort:
             item = frontier.ready.popleft()
+            if self._launcher.healing.holds(item):
+                continue
             if item.is_scope:
                 self._expand(item)
             elif self._options.step_command:
@@ -183,6 +185,8 @@ class Scheduler:
                     self._record_event(MapExpanded(at=now, scope=item.name, index=item.index, size=size))
                 for node in self._frontier.expanded(item.name, item.index, size):
                     self._view.steps.pop((node, item.index), None)  # it was closed here before the run was resumed
+            case Unreadable() if self._heal(item):
+                pass
             case Blocked(because) | Skipped(because):
                 kind = StepBlocked if isinstance(size, Blocked) else StepSkipped
                 for node in self._frontier.closed(item.name, item.index):
@@ -205,6 +209,8 @@ class Scheduler:
             case AttemptFailed():
                 for event in refused(decision):
                     self._record_event(event)
+                if self._heal(item, decision.failure):
+                    return
                 self._abort = self._abort or self._graph.fail_fast
                 self._frontier.finished(item.name, item.index)
             case _:
@@ -239,7 +245,7 @@ class Scheduler:
         options = self._nodes[self._queue[0].task.step].options
         if options.isolation != "auto" or options.timeout_s is not None or options.limits is not None:
             return None
-        if (self._queue[0].task.step, self._queue[0].task.index) in self._view.lost:
+        if (self._queue[0].task.step, self._queue[0].task.index) in self._view.left_running:
             return None  # it may have been this step that ended the process: another time it ends a worker
         return self._queue.popleft()
 
@@ -367,6 +373,9 @@ class Scheduler:
         self._frontier.ready.extend(self._unplaced)
         self._unplaced.clear()
         self._read_back(item)
+        if ended.code == StepExit.NOT_READY and self._launcher.healing.began:
+            self._frontier.ready.append(item)  # what it needs was opened again just when it looked
+            return
         if self._is_open(item) and not self._is_anothers(item, ended):
             self._lost(item, ended)
         if self._is_open(item):
@@ -413,6 +422,8 @@ class Scheduler:
             due = (run.retry_at - self._services.clock.now_us()) / 1e6
             delay = self._launcher.retry_delay(run.step, run.index, run.attempts, run.failure)
             self._later(item, due if delay is None else min(due, delay))  # the clock may have gone back meanwhile
+            return
+        if run.failure is not None and self._heal(item, run.failure):
             return
         failed = run.state in (StepState.FAILED, StepState.TIMED_OUT)
         self._abort = self._abort or (self._graph.fail_fast and failed)
@@ -489,12 +500,31 @@ class Scheduler:
         if isinstance(event, AttemptFailed) and self._ownership is not None and self._ownership.stopping:
             event = msgspec.structs.replace(event, retry_at=None)
         self._record_event(event)
+        if isinstance(event, AttemptFailed) and self._heal(Item(task.step, task.index), event.failure):
+            return
         if isinstance(event, AttemptFailed):
             self._abort = self._abort or (self._graph.fail_fast and event.retry_at is None)
         if isinstance(event, AttemptFailed) and event.retry_at is not None:
             self._later(Item(task.step, task.index), (event.retry_at - event.at) / 1e6)
         else:
             self._frontier.finished(task.step, task.index)
+
+    def _release(self) -> bool:
+        """Whether anything is ready that had to wait for a lost input to be made again."""
+        self._frontier.ready.extend(self._launcher.healing.released())
+        return bool(self._frontier.ready)
+
+    def _heal(self, item: Item, failure: Failure | None = None) -> bool:
+        """Open again what made an input that is lost; then this item is ready once more, and waits for it."""
+        if self._ownership is not None and self._ownership.stopping:
+            return False
+        events = self._launcher.healing.reopened(item, self._services.clock.now_us(), failure)
+        for event in events:
+            self._record_event(event)
+            self._frontier.ready.append(Item(event.step, event.index))
+        if events and failure is None:
+            self._frontier.ready.append(item)
+        return bool(events)
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -568,6 +598,7 @@ class Scheduler:
             *(Item(p.task.step, p.task.index) for p in (*self._queue, *self._thread_queue)),
             *(Item(*key) for key in self._running),
             *self._unplaced,
+            *self._launcher.healing.held,
             *(item for waiting in self._parked.values() for item in waiting),
             *stopped,
         ]

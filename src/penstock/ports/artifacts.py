@@ -45,7 +45,15 @@ class Artifacts(Protocol):
         ...
 
     def intact(self, ref: ArtifactRef) -> bool:
-        """Whether every blob is there with its size (bytes are verified when they are read)."""
+        """Whether every blob is there with its size (bytes are verified when they are read).
+
+        From here on `gc` leaves them alone as if they had been stored just now."""
+        ...
+
+    def weed(self, ref: ArtifactRef) -> bool:
+        """Digest every blob and remove those that are not what was stored, so that storing them again writes them.
+
+        Returns whether any is gone, or was removed."""
         ...
 
 
@@ -67,12 +75,24 @@ class BlobStore(Protocol):
         """Size in bytes, or None where there is no such blob."""
         ...
 
+    def keep(self, digest: str, size_bytes: int) -> bool:
+        """Whether there is such a blob of that size; its age starts again, where the store can do that."""
+        ...
+
     def list(self) -> Iterator[tuple[str, int, float]]:
         """Every blob: digest, size in bytes, age in seconds."""
         ...
 
     def delete(self, digest: str) -> None:
         """Remove one blob; nothing happens if it is not there."""
+        ...
+
+    def collect(self, digest: str, older_than_s: float) -> bool:
+        """Remove a blob if it is still that old; whether it was removed. One that is stored or kept meanwhile stays."""
+        ...
+
+    def now_s(self) -> float:
+        """The time that ages are counted to, in seconds since the epoch."""
         ...
 
     def staging(self) -> Path:

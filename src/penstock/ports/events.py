@@ -124,6 +124,12 @@ class StepCancelled(_StepEvent, tag="step_cancelled", frozen=True, kw_only=True)
     because: str = ""
 
 
+class StepReopened(_StepEvent, tag="step_reopened", frozen=True, kw_only=True):
+    """A step that was done is open again: what it gave is gone from the store, or what it needs is being made anew."""
+
+    because: str
+
+
 Event: TypeAlias = (
     RunStarted
     | RunResumed
@@ -137,6 +143,7 @@ Event: TypeAlias = (
     | StepSkipped
     | StepBlocked
     | StepCancelled
+    | StepReopened
 )
 
 
@@ -170,9 +177,10 @@ class RunView:
         self.steps: dict[tuple[str, str], StepRun] = {}
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
         self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
-        self.lost: set[tuple[str, str]] = set()  # they were running when the run's process died
+        self.left_running: set[tuple[str, str]] = set()  # when the run's process died
         self.troubles: dict[tuple[str, str], Trouble] = {}  # of instances whose attempts failed
         self.kept: tuple[str, ...] = ()  # finished steps that older code made, since the newest resume
+        self.lost: dict[tuple[str, str], dict[str, ArtifactRef]] = {}  # what a reopened step had given before
         self.epoch = 1
         self.cancel_requested = False
         self.finished: RunState | None = None
@@ -215,6 +223,12 @@ class RunView:
                     trouble = self.trouble(event.step, event.index)
                     self.troubles[event.step, event.index] = trouble.after(event.failure, before.key)
                 self.steps[event.step, event.index] = next_step_run(before, event)
+            case StepReopened():
+                run, key = self.step(event.step, event.index), (event.step, event.index)
+                self.spent[key] = run.attempts
+                if run.state.has_output:
+                    self.lost[key] = run.outputs
+                self.steps[key] = next_step_run(run, event)
             case _:
                 assert_never(event)
 
@@ -224,7 +238,7 @@ class RunView:
             reopened = reopened_step_run(run)
             self.spent[key] = run.attempts
             if run.state is StepState.RUNNING:
-                self.lost.add(key)
+                self.left_running.add(key)
             if reopened is None:
                 del self.steps[key]
             elif reopened is not run:
@@ -240,7 +254,14 @@ class RunView:
 
 
 StepEvent: TypeAlias = (
-    AttemptStarted | AttemptFailed | StepSucceeded | StepCached | StepSkipped | StepBlocked | StepCancelled
+    AttemptStarted
+    | AttemptFailed
+    | StepSucceeded
+    | StepCached
+    | StepSkipped
+    | StepBlocked
+    | StepCancelled
+    | StepReopened
 )
 
 
@@ -325,6 +346,8 @@ def next_step_run(run: StepRun, event: StepEvent) -> StepRun:
             return change(run, state=StepState.UPSTREAM_FAILED, note=event.because, finished_at=event.at)
         case StepCancelled():
             return change(run, state=StepState.CANCELLED, note=event.because or None, finished_at=event.at)
+        case StepReopened():
+            return StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
         case _:
             assert_never(event)
 
@@ -371,7 +394,7 @@ def attempts_of(events: Iterable[Event]) -> list[Attempt]:
                 end((step, index), event.at, StepState.CANCELLED.value)
             case StepCached(step=step, index=index) | StepSkipped(step=step, index=index):
                 end((step, index), event.at, "interrupted")
-            case StepBlocked(step=step, index=index):
+            case StepBlocked(step=step, index=index) | StepReopened(step=step, index=index):
                 end((step, index), event.at, "interrupted")
             case RunResumed():
                 for key in list(open_ones):

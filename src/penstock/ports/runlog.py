@@ -174,8 +174,8 @@ class CodeText(Protocol):
 class Retention(Protocol):
     """What may be deleted."""
 
-    def live_digests(self) -> set[str]:
-        """Digests of every blob that a kept run or cache entry refers to."""
+    def live_digests(self, without: Sequence[str] = ()) -> set[str]:
+        """Digests of every blob that a run or cache entry refers to; `without`: as if these runs were deleted."""
         ...
 
     def delete_runs(self, run_ids: Sequence[str]) -> None:

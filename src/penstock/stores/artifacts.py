@@ -17,7 +17,7 @@ from typing import Any
 
 from ..core import jsonvalue
 from ..core.canonical import digest_bytes, digest_json
-from ..core.errors import ArtifactCorruptError, CodecError, StoreUnavailableError
+from ..core.errors import ArtifactCorruptError, ArtifactMissingError, CodecError, StoreUnavailableError
 from ..ports.artifacts import ArtifactRef, Blob, BlobStore, Codec
 from .paths import is_path, no_content
 
@@ -90,7 +90,23 @@ class ArtifactStore:
         return self._decode_linked(ref, codec, annotation)
 
     def intact(self, ref: ArtifactRef) -> bool:
-        return all(blob.path.endswith("/") or self.blobs.size(blob.digest) == blob.size_bytes for blob in ref.blobs)
+        return all(blob.path.endswith("/") or self.blobs.keep(blob.digest, blob.size_bytes) for blob in ref.blobs)
+
+    def weed(self, ref: ArtifactRef) -> bool:
+        if ref.inline is not None:
+            return digest_bytes(ref.inline.encode()) != ref.digest
+        gone = False
+        for blob in ref.blobs:
+            if blob.path.endswith("/"):
+                continue
+            try:
+                self.blobs.open_local(blob.digest, blob.size_bytes)
+            except ArtifactMissingError:
+                gone = True
+            except ArtifactCorruptError:
+                self.blobs.delete(blob.digest)
+                gone = True
+        return gone
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -199,6 +215,7 @@ class ArtifactStore:
         """A read-only copy of a tree under the cache, shared on this machine, made anew when it was altered."""
         place = self.blobs.cache / "trees" / ref.digest
         if _unaltered(place, ref):
+            os.utime(place)  # used: `gc` leaves it alone
             return place
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = place.parent / f".{ref.digest}-{os.getpid()}-{get_ident():x}"

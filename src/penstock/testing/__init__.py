@@ -12,6 +12,7 @@ from .clock import TurnedClock
 from .crashes import Crashed, crash_points
 from .faults import Crash, CrashingBlobs, CrashingStore, Death, Faults, Fuse
 from .memory import MemoryBlobs
+from .proxy import FaultyProxy, Seen, Spoil
 from .simulation import Simulated, SimulationError, simulate
 from .steps import run_step
 
@@ -24,10 +25,13 @@ __all__ = [
     "CrashingStore",
     "Death",
     "Faults",
+    "FaultyProxy",
     "Fuse",
     "MemoryBlobs",
+    "Seen",
     "Simulated",
     "SimulationError",
+    "Spoil",
     "TurnedClock",
     "crash_points",
     "run_pipeline",

@@ -58,6 +58,12 @@ class MemoryBlobs:
     def size(self, digest: str) -> int | None:
         return len(self._blobs[digest][0]) if digest in self._blobs else None
 
+    def keep(self, digest: str, size_bytes: int) -> bool:
+        if self.size(digest) != size_bytes:
+            return False
+        self._blobs[digest] = (self._blobs[digest][0], self._clock.now_us())
+        return True
+
     def list(self) -> Iterator[tuple[str, int, float]]:
         now = self._clock.now_us()
         for digest, (content, stored) in sorted(self._blobs.items()):
@@ -65,6 +71,16 @@ class MemoryBlobs:
 
     def delete(self, digest: str) -> None:
         self._blobs.pop(digest, None)
+
+    def collect(self, digest: str, older_than_s: float) -> bool:
+        content, stored = self._blobs.get(digest, (None, 0))
+        if content is None or self.now_s() - stored / 1_000_000 < older_than_s:
+            return False
+        self.delete(digest)
+        return True
+
+    def now_s(self) -> float:
+        return self._clock.now_us() / 1_000_000
 
     def staging(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="staging-", dir=self._scratch.path))

@@ -105,11 +105,20 @@ class _Rehearsed:
     def size(self, digest: str) -> int | None:
         return self._blobs.size(digest)
 
+    def keep(self, digest: str, size_bytes: int) -> bool:
+        return self._blobs.size(digest) == size_bytes
+
     def list(self) -> Iterator[tuple[str, int, float]]:
         return self._blobs.list()
 
     def delete(self, digest: str) -> None:
         return
+
+    def collect(self, digest: str, older_than_s: float) -> bool:
+        return False
+
+    def now_s(self) -> float:
+        return self._blobs.now_s()
 
     def staging(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._scratch))

@@ -22,8 +22,8 @@ from ..engine.listener import Listener
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
 from ..graph import Graph, Node
-from ..ports.events import Event, RunResumed, RunStarted, RunView, fold
-from ..ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
+from ..ports.events import Event, RunResumed, RunStarted, RunView, StepReopened, fold
+from ..ports.records import RunRecord, RunState, RunSummary
 from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
 from .config import Settings, load_settings
@@ -147,7 +147,10 @@ class LocalRunner:
         )
         project.store.append(record.id, view.epoch, [resumed])
         view.apply(resumed)
-        self._forget_lost(view, services)
+        if lost := self._lost(view, services):
+            project.store.append(record.id, view.epoch, lost)
+            for event in lost:
+                view.apply(event)
         return self._go(project, services, graph, record, view, ask, listener, check)
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -238,11 +241,14 @@ class LocalRunner:
             changed.append(f"pipeline {graph.pipeline}")
         return changed
 
-    def _forget_lost(self, view: RunView, services: Services) -> None:
-        """A finished step whose bytes are gone is not finished."""
-        for key, run in list(view.steps.items()):
-            if not all(services.artifacts.intact(ref) for ref in run.outputs.values()):
-                view.steps[key] = StepRun(run.step, run.index, StepState.PENDING, attempts=run.attempts)
+    def _lost(self, view: RunView, services: Services) -> list[StepReopened]:
+        """A finished step whose bytes are gone is not finished. Step processes read this in the log, too."""
+        now = services.clock.now_us()
+        return [
+            StepReopened(at=now, step=run.step, index=run.index, because="its output is gone from the artifact store")
+            for run in view.steps.values()
+            if run.state.has_output and not all(services.artifacts.intact(ref) for ref in run.outputs.values())
+        ]
 
 
 def _kept(

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import ArtifactMissingError
-from penstock.engine.arguments import Blocked, NotReady, Resolver, Skipped
+from penstock.engine.arguments import Blocked, NotReady, Resolver, Skipped, Unreadable
 from penstock.engine.tasks import NOTHING, Collected, Json, SecretValue, Stored
 from penstock.graph import Graph, Guard, Item, Many, Node, Output, Param, Parameter, Scope, Secret, Value
 from penstock.ports.artifacts import ArtifactRef
 from penstock.ports.events import RunView
-from penstock.ports.records import StepRun, StepState
+from penstock.ports.records import FailureClass, StepRun, StepState
 
 
 class Shelf:
@@ -26,6 +26,9 @@ class Shelf:
 
     def intact(self, ref: ArtifactRef) -> bool:
         return ref.inline is not None
+
+    def weed(self, ref: ArtifactRef) -> bool:
+        return ref.inline is None
 
 
 def done(name: str, json: str | None, index: str = "", state: StepState = StepState.SUCCEEDED) -> StepRun:
@@ -133,7 +136,9 @@ def test_lists_that_cannot_be_mapped_say_why() -> None:
 
 def test_a_list_whose_bytes_are_gone_blocks_the_map_instead_of_ending_the_engine() -> None:
     found = resolver(done("a", None), nodes=(A, ELEMENT), scopes=(OVER_A,)).expand("s", "")
-    assert found == Blocked("what is mapped over cannot be read: dNone is gone")
+    assert isinstance(found, Unreadable)
+    assert found.because == "what is mapped over cannot be read: dNone is gone"
+    assert found.failure.kind is FailureClass.INPUT_LOST
 
 
 def test_a_map_that_was_closed_and_is_pending_again_is_no_longer_closed() -> None:

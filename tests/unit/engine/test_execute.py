@@ -28,6 +28,9 @@ class Inline:
     def intact(self, ref: ArtifactRef) -> bool:
         return True
 
+    def weed(self, ref: ArtifactRef) -> bool:
+        return False
+
 
 class One:
     def __init__(self, fn: Callable[..., Any]) -> None:

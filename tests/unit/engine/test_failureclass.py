@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import FencedError, RegistryError, SourceUnavailableError, StepOutOfMemoryError
-from penstock.engine.failureclass import cause_class
 from penstock.engine.failure import failure_of
+from penstock.engine.failureclass import cause_class
 from penstock.ports.records import FailureClass
 
 NETWORK, MEMORY, ERROR = FailureClass.NETWORK, FailureClass.OUT_OF_MEMORY, FailureClass.ERROR

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from ...core.units import duration, shown_size
-from ...ports.artifacts import ArtifactRef
 from ...ports.records import RunState, RunSummary
-from ...ports.runlog import RunQuery, Store
-from ...stores.gc import DAY_S, GcPlan, apply, plan_gc
+from ...ports.runlog import RunQuery
+from ...stores.gc import BATCH, DAY_S, apply, grace_s, plan_gc
 from ...wiring.project import Project
 from ..opening import project_for
 from ..render import counted, paint, print_json, shown_instant, shown_state, table
 
 _EVERY = 1_000_000  # runs
+_RUNS_AT_ONCE = 200  # deleted in one transaction: a running pipeline that wants to write waits for no more than that
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
 A run stays while it is running, is younger than --older-than, or is among the newest of its pipeline. Nothing younger
-than a day is ever deleted. A result in the cache goes with the run that made it.
+than a day, or than the oldest run that is still running, is ever deleted, so pipelines may run meanwhile. A result in
+the cache goes with the run that made it. Copies under .penstock/cache go when their original does, or when they were
+not used for --older-than. Break it off whenever you like: the next one goes on.
 
 examples:
   penstock gc
@@ -45,9 +49,18 @@ def execute(arguments: argparse.Namespace) -> int:
     store = project.store
     runs = store.list_runs(RunQuery(limit=_EVERY))
     now = project.clock.now_us()
-    doomed = doomed_runs(runs, now, max(arguments.older_than, DAY_S), arguments.keep_last)
+    older_than_s = max(arguments.older_than, DAY_S)
+    doomed = doomed_runs(runs, now, older_than_s, arguments.keep_last)
+    grace = grace_s((run.started_at for run in runs if run.state is RunState.RUNNING), now)
+    if arguments.yes:
+        _delete_runs(project, doomed)
+        doomed_now = []
+    else:
+        doomed_now = [run.record.id for run in doomed]
     blobs = project.artifacts.blobs
-    plan = plan_gc(blobs, _live_without(store, runs, doomed))
+    plan = plan_gc(blobs, store.live_digests(doomed_now), min_age_s=grace, unused_s=older_than_s)
+    if arguments.yes:
+        plan = apply(plan, blobs, live=store.live_digests, told=_progress(arguments))
     facts: dict[str, Any] = {
         "deleted": bool(arguments.yes),
         "runs": [run.record.id for run in doomed],
@@ -55,10 +68,9 @@ def execute(arguments: argparse.Namespace) -> int:
         "blobs": len(plan.delete),
         "kept_blobs": plan.kept,
         "bytes": plan.bytes,
+        "copies": len(plan.copies),
+        "copy_bytes": sum(copy.size_bytes for copy in plan.copies),
     }
-    if arguments.yes:
-        done = _delete(project, doomed)
-        facts |= {"blobs": len(done.delete), "kept_blobs": done.kept, "bytes": done.bytes}
     if arguments.json:
         print_json(facts)
     else:
@@ -79,34 +91,19 @@ def doomed_runs(runs: list[RunSummary], now: int, older_than_s: float, keep_last
     return doomed
 
 
-def _live_without(store: Store, runs: list[RunSummary], doomed: list[RunSummary]) -> set[str]:
-    """Digests that are still needed when these runs are gone."""
-    live = store.live_digests()
-    if not doomed:
-        return live
-    gone = {run.record.id for run in doomed}
-    going = _digests(store, [run.record.id for run in doomed])
-    staying = _digests(store, [run.record.id for run in runs if run.record.id not in gone])
-    return live - (going - staying)
+def _delete_runs(project: Project, doomed: list[RunSummary]) -> None:
+    """A few at a time, oldest first: what is broken off here is gone on with next time."""
+    every = [run.record.id for run in reversed(doomed)]
+    for start in range(0, len(every), _RUNS_AT_ONCE):
+        project.store.delete_runs(every[start : start + _RUNS_AT_ONCE])
 
 
-def _digests(store: Store, run_ids: list[str]) -> set[str]:
-    found: set[str] = set()
-    for run_id in run_ids:
-        for run in store.step_runs(run_id):
-            for ref in run.outputs.values():
-                found |= _of(ref)
-    return found
+def _progress(arguments: argparse.Namespace) -> Callable[[int, int], None]:
+    def told(done: int, of: int) -> None:
+        if of > BATCH and not arguments.json:
+            print(f"{done:,} of {of:,} blobs", file=sys.stderr)
 
-
-def _of(ref: ArtifactRef) -> set[str]:
-    return {ref.digest, *(blob.digest for blob in ref.blobs)}
-
-
-def _delete(project: Project, doomed: list[RunSummary]) -> GcPlan:
-    store, blobs = project.store, project.artifacts.blobs
-    store.delete_runs([run.record.id for run in doomed])
-    return apply(plan_gc(blobs, store.live_digests()), blobs, live=store.live_digests)
+    return told
 
 
 def _page(facts: dict[str, Any], doomed: list[RunSummary], arguments: argparse.Namespace) -> str:
@@ -118,8 +115,10 @@ def _page(facts: dict[str, Any], doomed: list[RunSummary], arguments: argparse.N
             lines.append(f"… and {len(doomed) - len(shown)} more")
         lines.append("")
     what = f"{counted(len(doomed), 'run')} and {counted(facts['blobs'], 'blob')} ({shown_size(facts['bytes'])})"
+    if facts["copies"]:
+        what += f", and {counted(facts['copies'], 'cached file')} ({shown_size(facts['copy_bytes'])})"
     kept = f"{counted(facts['kept_runs'], 'run')} and {counted(facts['kept_blobs'], 'blob')} stay"
-    if not doomed and not facts["blobs"]:
+    if not doomed and not facts["blobs"] and not facts["copies"]:
         age = f"{max(arguments.older_than, DAY_S) / DAY_S:g} d"
         lines.append(
             f"nothing to delete: {kept} (kept: younger than {age}, or the newest {arguments.keep_last} of a pipeline)"

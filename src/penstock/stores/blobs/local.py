@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from ...core.canonical import digest_file
 from ...core.clock import Clock
 from ...core.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError
 
+_LARGE_BYTES = 4 * 1024 * 1024  # below it a thread costs more than it saves
+_YOUNG_S = 6 * 3600.0  # a blob younger than this is far from being collected: its age need not start again
 Stamp = tuple[str, int, int, int]
 
 
@@ -25,12 +29,12 @@ class LocalBlobs:
         self._staging = root / "staging"
         self._full = full
         self._clock = clock
+        self._aside: Path | None = None  # where `collect` puts a blob before it decides
         self._verified: set[Stamp] = set()  # what this process has digested and nobody has touched since
 
     def put_file(self, path: Path) -> tuple[str, int]:
         with self._writing():
-            flush(path)
-            digest, size = digest_file(str(path))
+            digest, size = _flushed_digest(path)
             place = self._place(digest)
             if self._keep_present(digest, size, place):
                 path.unlink()
@@ -51,10 +55,7 @@ class LocalBlobs:
         except FileNotFoundError:
             raise missing(digest, str(place)) from None
         except OSError as error:
-            raise StoreUnavailableError(
-                f"the artifact store at {self.url} cannot be read: {error}",
-                hint="check that the folder is mounted and yours to read",
-            ) from error
+            raise self._unreadable(error) from error
         if stamp(digest, now) not in self._verified:
             check(digest, size_bytes, place, str(place))
             self._verified.add(stamp(digest, now))
@@ -65,21 +66,66 @@ class LocalBlobs:
             return self._place(digest).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def keep(self, digest: str, size_bytes: int) -> bool:
+        place = self._place(digest)
+        try:
+            found = place.stat()
+            if found.st_size != size_bytes:
+                return False
+            if self.now_s() - found.st_mtime > _YOUNG_S:
+                self._renew(digest, place, found)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return True
 
     def list(self) -> Iterator[tuple[str, int, float]]:
-        now = self._clock.now_us() / 1_000_000
+        now = self.now_s()
         if not self._objects.is_dir():
             return
-        for shard in sorted(self._objects.iterdir()):
-            for place in sorted(shard.iterdir()):
+        for shard in sorted(os.listdir(self._objects)):
+            with os.scandir(self._objects / shard) as entries:
+                found = sorted((entry.name, entry) for entry in entries)
+            for name, entry in found:
                 try:
-                    found = place.stat()
+                    about = entry.stat()
                 except FileNotFoundError:  # collected by somebody else meanwhile
                     continue
-                yield shard.name + place.name, found.st_size, now - found.st_mtime
+                yield shard + name, about.st_size, now - about.st_mtime
 
     def delete(self, digest: str) -> None:
         self._place(digest).unlink(missing_ok=True)
+
+    def collect(self, digest: str, older_than_s: float) -> bool:
+        """`keep` touches and then relies on it; this takes the name away and then looks at the time. So whichever
+        comes first, the other one sees it: a blob that was kept comes back, or `keep` has said no."""
+        place = self._place(digest)
+        try:
+            if self.now_s() - place.stat().st_mtime < older_than_s:
+                return False
+            if self._aside is None:
+                self._aside = self.staging()
+            aside = self._aside / digest
+            os.rename(place, aside)
+        except FileNotFoundError:
+            return False
+        try:
+            if self.now_s() - aside.stat().st_mtime >= older_than_s:
+                return True
+            try:
+                os.link(aside, place)
+            except FileExistsError:  # stored anew meanwhile
+                pass
+            return False
+        finally:
+            aside.unlink()
+
+    def now_s(self) -> float:
+        return self._clock.now_us() / 1_000_000
 
     def staging(self) -> Path:
         with self._writing():
@@ -98,8 +144,33 @@ class LocalBlobs:
             os.utime(place)
         except (ArtifactMissingError, ArtifactCorruptError, PermissionError, FileNotFoundError):
             return False
-        self._verified.add(stamp(digest, place.stat()))
+        self._remember(digest, place)
         return True
+
+    def _remember(self, digest: str, place: Path) -> None:
+        try:
+            self._verified.add(stamp(digest, place.stat()))
+        except FileNotFoundError:  # `collect` is looking at it aside, sees that it is young, and puts it back
+            pass
+
+    def _renew(self, digest: str, place: Path, found: os.stat_result) -> None:
+        """Let its age start again. Raises FileNotFoundError where it was collected just now."""
+        try:
+            os.utime(place)
+        except PermissionError:  # a store that may only be read; whoever may write there collects by its own clock
+            return
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            return
+        if stamp(digest, found) in self._verified:
+            self._remember(digest, place)
+
+    def _unreadable(self, error: OSError) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"the artifact store at {self.url} cannot be read: {error}",
+            hint="check that the folder is mounted and yours to read",
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -125,14 +196,41 @@ def check(digest: str, size_bytes: int, path: Path, where: str) -> None:
     if found == digest and size == size_bytes:
         return
     was = f"it has {size} bytes instead of {size_bytes}" if size != size_bytes else f"its bytes digest to {found[:12]}"
-    raise ArtifactCorruptError(
-        f"blob {digest[:12]} at {where} is not what was stored: {was}",
+    raise altered(digest, where, was)
+
+
+def altered(digest: str, where: str, why: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        f"blob {digest[:12]} at {where} is not what was stored: {why}",
         hint="delete it and run the pipeline again: the step that made it runs once more",
     )
 
 
 def stamp(digest: str, found: os.stat_result) -> Stamp:
     return digest, found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _flushed_digest(path: Path) -> tuple[str, int]:
+    """Digest and size of a file that is durable then. A large one is digested while the disk writes it."""
+    if path.stat().st_size < _LARGE_BYTES:
+        flush(path)
+        return digest_file(str(path))
+    failed: list[OSError] = []
+
+    def write() -> None:
+        try:
+            flush(path)
+        except OSError as error:
+            failed.append(error)
+
+    writing = threading.Thread(target=write, name="penstock-flush")
+    writing.start()
+    try:
+        return digest_file(str(path))
+    finally:
+        writing.join()
+        if failed:
+            raise failed[0]
 
 
 def flush(path: Path) -> None:

@@ -1,32 +1,48 @@
 """Blobs behind any fsspec URL (s3://, gs://, memory://): one object per digest, fetched once and kept locally.
 
 An object store's put is atomic, so an upload goes straight to its name. A write that succeeded but whose answer was
-lost is simply done again: the name is the digest of the bytes. Credentials and the endpoint come from the usual
-environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL).
+lost is simply done again: the name is the digest of the bytes. Trouble that may pass (no answer, a broken connection, a
+5xx, a body cut short) is met with six attempts over about ten seconds, each of which is logged; what will not pass (no
+permission, no such bucket) fails at once. What arrives is digested before it counts. Credentials and the endpoint come
+from the usual environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL).
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import random
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...core.canonical import digest_file
 from ...core.clock import Clock
 from ...core.errors import ArtifactCorruptError, MissingExtraError, StoreUnavailableError
-from .local import Stamp, check, fresh_folder, missing, stamp, sweep_folder
+from .local import Stamp, altered, check, fresh_folder, missing, stamp, sweep_folder
 
 T = TypeVar("T")
+_LOG = logging.getLogger("penstock.stores")
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
-_ATTEMPTS = 4
+_ATTEMPTS = 6
+_FIRST_WAIT_S, _WAIT_FACTOR = 0.1, 3
+_USED_S = 3600.0  # how exactly it is known when a copy was used
 _FRESH_S = 12 * 3600.0  # a blob younger than this is not uploaded again only to start its age anew
+
+
+class _NotThereError(OSError):
+    """The place for objects does not exist, and will not come into being by asking again."""
+
+
+class _NotShownError(OSError):
+    """What was written does not show yet."""
 
 
 class RemoteBlobs:
@@ -55,20 +71,17 @@ class RemoteBlobs:
     def put_file(self, path: Path) -> tuple[str, int]:
         digest, size = digest_file(str(path))
         if not self._fresh(digest, size):
-            self._ask("write", lambda fs: fs.put_file(str(path), self._key(digest)))
-            there = self.size(digest)
-            if there != size:
-                raise StoreUnavailableError(
-                    f"{self._where(digest)} has {there} bytes after {size} were written to it",
-                    hint="check the bucket's quota and lifecycle rules, then resume the run",
-                )
+            self._ask("write", partial(self._put, path, digest, size))
         self._keep(path, digest)
         return digest, size
 
     def open_local(self, digest: str, size_bytes: int) -> Path:
         place = self._place(digest)
         try:
-            now = stamp(digest, place.stat())
+            found = place.stat()
+            now = stamp(digest, found)
+            if self.now_s() - found.st_atime > _USED_S:
+                os.utime(place, ns=(time.time_ns(), found.st_mtime_ns))  # used: `gc` leaves the copy alone
             if now not in self._verified:
                 check(digest, size_bytes, place, str(place))
                 self._verified.add(now)
@@ -83,8 +96,11 @@ class RemoteBlobs:
             return None
         return found
 
+    def keep(self, digest: str, size_bytes: int) -> bool:
+        return self.size(digest) == size_bytes  # an object's age cannot be set; a put of it writes it anew
+
     def list(self) -> Iterator[tuple[str, int, float]]:
-        now = self._clock.now_us() / 1_000_000
+        now = self.now_s()
         try:
             found = self._ask("list", lambda fs: fs.find(f"{self._root()}/objects", detail=True))
         except FileNotFoundError:
@@ -99,6 +115,20 @@ class RemoteBlobs:
         except FileNotFoundError:
             pass
         self._place(digest).unlink(missing_ok=True)
+
+    def collect(self, digest: str, older_than_s: float) -> bool:
+        try:
+            about = self._ask("look at", lambda fs: fs.info(self._key(digest)))
+        except FileNotFoundError:
+            return False
+        now = self.now_s()
+        if now - _written(about, now) < older_than_s:
+            return False
+        self.delete(digest)
+        return True
+
+    def now_s(self) -> float:
+        return self._clock.now_us() / 1_000_000
 
     def staging(self) -> Path:
         try:
@@ -128,14 +158,44 @@ class RemoteBlobs:
         folder = self.staging()
         try:
             part = folder / "blob"
+            self._take(digest, part)
             try:
-                self._ask("read from", lambda fs: fs.get_file(self._key(digest), str(part)))
-            except FileNotFoundError:
-                raise missing(digest, self._where(digest)) from None
-            check(digest, size_bytes, part, self._where(digest))
+                check(digest, size_bytes, part, self._where(digest))
+            except ArtifactCorruptError:  # on its way here, or there? The second time it is altered there
+                self._take(digest, part)
+                check(digest, size_bytes, part, self._where(digest))
             self._keep(part, digest)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _take(self, digest: str, part: Path) -> None:
+        try:
+            self._ask("read from", lambda fs: fs.get_file(self._key(digest), str(part)))
+        except FileNotFoundError:
+            raise missing(digest, self._where(digest)) from None
+        except StoreUnavailableError as error:
+            if type(error.__cause__).__name__ not in _ALTERED:
+                raise
+            raise altered(
+                digest, self._where(digest), f"the store's own checksum says so: {error.__cause__}"
+            ) from error
+
+    def _put(self, path: Path, digest: str, size: int, fs: Any) -> None:
+        """Upload, and look whether it is there: a store that does not show it yet is asked, and told, again."""
+        key = self._key(digest)
+        try:
+            fs.put_file(str(path), key)
+        except FileNotFoundError as error:
+            if not path.exists():
+                raise
+            raise _NotThereError(f"the bucket is not there: {error}") from error
+        try:
+            there = fs.info(key)["size"]
+        except FileNotFoundError:
+            there = None
+        if there != size:
+            found = "it is not there" if there is None else f"it has {there} bytes"
+            raise _NotShownError(f"{size} bytes were written to {self._where(digest)}, and then {found}")
 
     def _fresh(self, digest: str, size: int) -> bool:
         """Whether the store has the same bytes and has had them for so short a time that `gc` leaves them alone."""
@@ -143,7 +203,7 @@ class RemoteBlobs:
             about = self._ask("look at", lambda fs: fs.info(self._key(digest)))
         except FileNotFoundError:
             return False
-        now = self._clock.now_us() / 1_000_000
+        now = self.now_s()
         return bool(about["size"] == size and now - _written(about, 0.0) < _FRESH_S)
 
     # -- the other side -------------------------------------------------------------------------------------------
@@ -179,16 +239,21 @@ class RemoteBlobs:
             except _trouble() as error:
                 if attempt == _ATTEMPTS or not _may_pass(error):
                     raise self._unavailable(verb, error, attempt) from error
-            self._wait(0.1 * 3 ** (attempt - 1))
+                # A little less than the full wait, at random: many processes do not come back at the same instant.
+                pause = _FIRST_WAIT_S * _WAIT_FACTOR ** (attempt - 1) * random.uniform(0.7, 1.0)
+                _LOG.warning(
+                    "cannot %s %s: %s; attempt %d of %d in %.1f s",
+                    verb, self.url, _text(error), attempt + 1, _ATTEMPTS, pause,
+                )  # fmt: skip
+            self._wait(pause)
         raise AssertionError("unreachable")
 
     def _unavailable(self, verb: str, error: BaseException, attempts: int) -> StoreUnavailableError:
         tried = "once" if attempts == 1 else f"{attempts} times"
-        text = str(error) or type(error).__name__
         endpoint = os.environ.get("AWS_ENDPOINT_URL") if self.url.startswith("s3") else None
         through = f" (endpoint {endpoint})" if endpoint else ""
         return StoreUnavailableError(
-            f"cannot {verb} {self.url}{through}, tried {tried}: {text}", hint=_advice(self.url)
+            f"cannot {verb} {self.url}{through}, tried {tried}: {_text(error)}", hint=_advice(self.url, error)
         )
 
 
@@ -197,8 +262,9 @@ def _open(url: str, options: dict[str, Any]) -> tuple[Any, str]:
 
     scheme = url.partition("://")[0]
     if scheme in _EXTRAS:
-        # Few and short attempts below ours; no listing cache, because another process may write.
-        config = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2, "mode": "standard"}}
+        # Attempts are made here, where they are counted and told, and not again in each of the two layers below;
+        # no listing cache, because another process may write.
+        config = {"connect_timeout": 5, "read_timeout": 60, "retries": {"total_max_attempts": 1, "mode": "standard"}}
         options = {"use_listings_cache": False, "skip_instance_cache": True, "config_kwargs": config} | options
     try:
         fs, root = fsspec.core.url_to_fs(url, **options)
@@ -215,20 +281,33 @@ def _open(url: str, options: dict[str, Any]) -> tuple[Any, str]:
             hint="use a folder, or a URL such as s3://bucket/prefix",
         ) from error
     if scheme in _EXTRAS:
-        fs.retries = 2  # s3fs's own count, per part of an upload
+        fs.retries = 1  # s3fs's own count, per part of an upload
     return fs, str(root).rstrip("/")
 
 
 def _trouble() -> tuple[type[BaseException], ...]:
     """What the libraries that are loaded raise when the other side does not answer as it should."""
     found: list[type[BaseException]] = [OSError]
-    for module, names in (("botocore.exceptions", ("BotoCoreError", "ClientError")), ("gcsfs.retry", ("HttpError",))):
+    for module, names in _TROUBLE:
         loaded = sys.modules.get(module)
         found += [getattr(loaded, name) for name in names if hasattr(loaded, name)]
     return tuple(found)
 
 
-_SETTLED = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError", "NoRegionError")
+_TROUBLE = (
+    ("botocore.exceptions", ("BotoCoreError", "ClientError")),
+    ("aiohttp", ("ClientError",)),  # a body that breaks off comes from the layer below botocore
+    ("gcsfs.retry", ("HttpError",)),
+)
+_ALTERED = ("FlexibleChecksumError", "ChecksumError")
+_SETTLED = (
+    "_NotThereError",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "ParamValidationError",
+    "NoRegionError",
+)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -236,10 +315,19 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _no_bucket(error: BaseException) -> bool:
+    response = getattr(error.__cause__, "response", None) or {}
+    if response.get("Error", {}).get("Code") == "NoSuchBucket":
+        return True
     return "bucket" in str(error).lower() and "not exist" in str(error).lower()
 
 
-def _advice(url: str) -> str:
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _advice(url: str, error: BaseException) -> str:
+    if isinstance(error, PermissionError):
+        return "these credentials must be allowed to read, write, list and delete there; then resume the run"
     if url.startswith("s3"):
         return "check the bucket's name, AWS_ENDPOINT_URL and the AWS_* credentials, then resume the run"
     return "check the URL and its credentials, then resume the run"

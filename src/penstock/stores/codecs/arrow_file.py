@@ -54,6 +54,8 @@ def _canonical_column(column: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if _is_canonical(column):
+        return column
     # A fresh gather writes zeros under nulls and starts every bitmap at bit 0.
     if column.null_count or column.num_chunks > 1 or any(chunk.offset for chunk in column.chunks):
         try:
@@ -62,6 +64,19 @@ def _canonical_column(column: Any) -> Any:
             pass
     joined = column.combine_chunks()
     return joined if isinstance(joined, pa.ChunkedArray) else pa.chunked_array([joined], type=column.type)
+
+
+def _is_canonical(column: Any) -> bool:
+    """Whether a column's bytes are nothing but its values already: then it is written from where it lies, uncopied.
+
+    Whole bytes per value, no nulls, one chunk from its buffer's first value on. Not so booleans, whose last byte has
+    bits to spare, and text, whose offsets need not begin at 0.
+    """
+    import pyarrow.types as kinds
+
+    kind = column.type
+    numbers = kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_temporal(kind)
+    return numbers and column.num_chunks == 1 and not column.null_count and not column.chunk(0).offset
 
 
 def _every(count: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _read(source: Path, notes: dict[str, Any]) -> Any:
         frame = pd.DataFrame(index=_range(notes["range"], frame.index.name), columns=frame.columns)
     if notes.get("freq"):
         frame.index.freq = notes["freq"]
-    return _writable(frame)
+    return _writable(frame, table)
 
 
 def _range(bounds: list[int], name: Any) -> Any:
@@ -140,22 +141,37 @@ def _restore_objects(frame: Any, table: Any, place: int, absent: str) -> None:
     frame.isetitem(place, pd.Series(values, index=frame.index, dtype=object))
 
 
-def _writable(frame: Any) -> Any:
-    """A frame whose columns own their memory: Arrow hands out read-only views where it can."""
+def _writable(frame: Any, table: Any) -> Any:
+    """A frame whose columns lie in memory of their own: Arrow hands out read-only views of the file where it can.
+
+    What it had to put together itself, such as several columns as one block, is private already: no second copy.
+    """
     import numpy as np
 
+    spans = [(each.address, each.address + each.size) for each in _buffers(table)]
     for place in range(frame.shape[1]):
         values = frame.iloc[:, place].array
         inner = getattr(values, "_ndarray", None)
-        if isinstance(inner, np.ndarray) and not _owned(inner):
+        if isinstance(inner, np.ndarray) and (not _is_writable(inner) or _lies_in(inner, spans)):
             return frame.copy(deep=True)
     return frame
 
 
-def _owned(array: Any) -> bool:
-    while array.base is not None and hasattr(array.base, "flags"):
+def _buffers(table: Any) -> Iterator[Any]:
+    for column in table.columns:
+        for chunk in column.chunks:
+            yield from (each for each in chunk.buffers() if each is not None)
+
+
+def _is_writable(array: Any) -> bool:
+    while hasattr(array.base, "flags"):
         array = array.base
-    return bool(array.flags.writeable) and array.base is None
+    return bool(array.flags.writeable)
+
+
+def _lies_in(array: Any, spans: list[tuple[int, int]]) -> bool:
+    at = array.__array_interface__["data"][0]
+    return any(start <= at < end for start, end in spans)
 
 
 def _is_plain(frame: Any, pd: Any) -> bool:
