@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -77,6 +77,25 @@ class Observation(msgspec.Struct, frozen=True, array_like=True):
     version: str
 
 
+HiddenKind = Literal["file", "folder", "environment", "network", "process", "random", "clock"]
+
+
+class HiddenInput(msgspec.Struct, frozen=True, array_like=True):
+    """Something that a step's result may depend on and its key does not cover, as it was noticed.
+
+    `name` is a path, a variable ("*": all of them), host:port, a program or a generator; a call that was found by
+    reading the code ends in "()". `where` is file:line of the user's code, "" where no line of it was found.
+    """
+
+    kind: HiddenKind
+    name: str
+    where: str = ""
+
+    @property
+    def is_call(self) -> bool:
+        return self.name.endswith("()")
+
+
 class CodePart(msgspec.Struct, frozen=True, array_like=True):
     """One definition that a step's code reaches: "churn.py:clean", the digest of its meaning, its text."""
 
@@ -92,6 +111,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
     parts: tuple[CodePart, ...] = ()
     packages: dict[str, str] = {}  # distribution -> version
     unseen: tuple[str, ...] = ()  # what could not be followed (eval, dynamic import), in words
+    hidden: tuple[HiddenInput, ...] = ()  # calls that make the result depend on something else: the clock, a reader in C
 
 
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -151,6 +171,7 @@ class StepRun(msgspec.Struct, frozen=True, omit_defaults=True):
     observations: tuple[Observation, ...] = ()
     metrics: dict[str, float] = {}
     waived: tuple[str, ...] = ()
+    hidden: tuple[HiddenInput, ...] = ()  # found and not declared; without a key, nothing was kept of it for others
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
