@@ -159,7 +159,7 @@ class Execution:
             self._watch.declare(name)
 
     def _version(self, kind: str, name: str) -> str:
-        """"" of what is not there."""
+        """ "" of what is not there."""
         observer = self._services.observer(kind)
         return (observer.version(name) if observer is not None else None) or ""
 

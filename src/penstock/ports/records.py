@@ -111,7 +111,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
     parts: tuple[CodePart, ...] = ()
     packages: dict[str, str] = {}  # distribution -> version
     unseen: tuple[str, ...] = ()  # what could not be followed (eval, dynamic import), in words
-    hidden: tuple[HiddenInput, ...] = ()  # calls that make the result depend on something else: the clock, a reader in C
+    hidden: tuple[HiddenInput, ...] = ()  # calls that read what no key covers: the clock, …
 
 
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):

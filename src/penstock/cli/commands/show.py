@@ -8,13 +8,14 @@ from typing import Any
 
 from ...core.units import shown_size
 from ...engine.comparison import unseen_by
+from ...engine.hidden import hint
 from ...graph import Graph
 from ...ports.events import StepCached, fold
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
 from ...wiring.runner import find_run
 from ..opening import project_for
-from ..records import attempt_facts, failure_shown, run_facts, state_shown, step_facts, steps_named
+from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
 from ..summary import name_of, place_of, verdicts
 
@@ -93,11 +94,24 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
     for run in steps:
         if run.failure is not None:
             parts += ["", _failure(run, run.failure)]
+    parts += [f"\n  {line}" for line in _hidden_lines(steps)]
     for gate in verdicts(steps):
         word = "passed" if gate.passed else paint("refused", "yellow")
         parts.append(f"\n  {gate.step} {word}: {'; '.join(gate.reasons)}")
     parts += ["", f"  next: {paint(_next(found, steps), 'bold')}"]
     return "\n".join(parts)
+
+
+def _hidden_lines(steps: list[StepRun]) -> list[str]:
+    """One line for each step that has hidden inputs; elements of a map that have the same share one."""
+    by_step: dict[tuple[str, str], list[str]] = {}
+    for run in steps:
+        if run.hidden:
+            by_step.setdefault((run.step, hidden_shown(run)), []).append(name_of(run.step, run.index))
+    return [
+        f"{names[0] if len(names) == 1 else f'{names[0]} and {len(names) - 1} more'} {paint(text, 'yellow')}"
+        for (_, text), names in by_step.items()
+    ]
 
 
 def _row(run: StepRun, state: RunState) -> list[Any]:
@@ -197,6 +211,10 @@ def _step_page(run: StepRun, attempts: list[Attempt], state: RunState, unseen: t
     parts = [paint(name_of(run.step, run.index), "bold"), table([row for row in facts if row[1]], indent="  ")]
     if unseen:
         parts += ["  cannot be seen", *(f"    {text}" for text in unseen)]
+    if run.hidden:
+        rows = [[each.kind, each.name, each.where] for each in run.hidden]
+        parts += [f"  hidden inputs, {'cached all the same' if run.key else 'not cached'}", table(rows, indent="    ")]
+        parts.append(f"    {hint(run.hidden)}")
     if run.inputs:
         rows = [[name, ", ".join(digest[:12] for digest in digests)] for name, digests in run.inputs.items()]
         parts += ["  inputs", table(rows, indent="    ")]

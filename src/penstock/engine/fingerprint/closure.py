@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable
 
 from ...core.canonical import digest_json
-from ...ports.records import CodePart, Fingerprint
+from ...ports.records import CodePart, Fingerprint, HiddenInput, HiddenKind
 from .distributions import Distributions
 from .facts import Import, Mention
+from .impure import BARE, is_unseeded, kind_of_call
 from .project import Place, Project, SourceFile
 
 _STDLIB = sys.stdlib_module_names
@@ -50,6 +51,7 @@ class Closure:
         self._places: dict[tuple[str, str, int], Place | None] = {}
         self._packages: dict[str, str] = {}
         self._unseen: dict[str, None] = {}
+        self._hidden: dict[HiddenInput, None] = {}
         self._records: list[object] = []
         self.outside: Callable[[str], Edge | None] = lambda name: None  # names that no statement of the file binds
 
@@ -68,6 +70,7 @@ class Closure:
             parts=(*self._parts(), *self._import_parts(), *self._binaries),
             packages=dict(sorted(self._packages.items())),
             unseen=tuple(self._unseen),
+            hidden=tuple(self._hidden),
         )
 
     def _parts(self) -> list[CodePart]:
@@ -115,11 +118,14 @@ class Closure:
         self._records.append(record)
 
     def _environment(self, file: SourceFile, mention: Mention) -> None:
-        """A look at an environment variable; nothing of it is in the digest."""
+        """A look at an environment variable, or a generator without a seed; nothing of it is in the digest."""
         chain = mention.chain
         for each in (mention.via,) if mention.via is not None else file.facts.imports.get(chain[0], ()):
             names = (each.module, *((each.attr,) if each.attr else ()), *chain[1:])
-            if not each.level and ".".join(names) in _ENVIRONMENT:
+            if mention.literal == BARE:
+                if not each.level and is_unseeded(".".join(names)):
+                    self._hide(file, mention.line, "random", ".".join(names))
+            elif not each.level and ".".join(names) in _ENVIRONMENT:
                 told = (
                     f"environment variable {mention.literal}, which"
                     if mention.literal
@@ -146,6 +152,9 @@ class Closure:
 
     def _see_not(self, file: SourceFile, line: int, text: str) -> None:
         self._unseen[f"{file.shown}:{line}: {text}"] = None
+
+    def _hide(self, file: SourceFile, line: int, kind: HiddenKind, call: str) -> None:
+        self._hidden[HiddenInput(kind, f"{call}()", f"{file.shown}:{line}")] = None
 
     # ---- names
 
@@ -294,6 +303,8 @@ class Closure:
         if each.level:
             self._see_not(file, each.line, f"module '{'.' * each.level}{module}' was not found")
             return
+        if (kind := kind_of_call(name)) is not None:
+            self._hide(file, line or each.line, kind, name)
         first = module.partition(".")[0]
         if first in _STDLIB:
             if name in _BLIND:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-VERSION = 3  # of the analysis: raised whenever the same bytes would give other facts
+VERSION = 4  # of the analysis: raised whenever the same bytes would give other facts
 
 
 class Import(msgspec.Struct, frozen=True, array_like=True):
@@ -21,7 +21,8 @@ class Mention(msgspec.Struct, frozen=True, array_like=True):
 
     `via` is set when the first name was imported inside a function; `dynamic` when it is read by getattr with a name
     that is not written in the source. `literal` is the text it is asked for, as in `os.environ["HOME"]`; "" where
-    that is not written in the source. Such a mention comes beside the plain one.
+    that is not written in the source. Such a mention comes beside the plain one; so does a call without arguments
+    of what would then be seeded by the kernel, whose literal is "()".
     """
 
     chain: tuple[str, ...]

@@ -6,7 +6,7 @@ what the step declares, and the launcher keeps nothing for others where somethin
 cannot be seen.
 """
 
-from .declared import undeclared
+from .declared import hint, told, undeclared
 from .watching import Watch
 
-__all__ = ["Watch", "undeclared"]
+__all__ = ["Watch", "hint", "told", "undeclared"]

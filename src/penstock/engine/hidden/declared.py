@@ -8,13 +8,11 @@ from ...graph import StepOptions
 from ...ports.records import HiddenInput, Observation
 from .places import absolute
 
-_HOW = {
-    "file": 'reads=("{name}",)',
-    "folder": 'reads=("{name}",)',
-    "environment": 'env=("{name}",)',
-    "random": "a generator of its own, seeded by context().seed",
-    "clock": "context().logical_time",
-    "network": "penstock.read(…)",
+_OPTION = {"file": "reads", "folder": "reads", "environment": "env"}
+_INSTEAD = {
+    "random": "seed a generator with context().seed",
+    "clock": "take the time as a parameter, durations from time.perf_counter()",
+    "network": "read with penstock.read(…)",
 }
 _VERBS = {
     "file": "read",
@@ -23,7 +21,12 @@ _VERBS = {
     "network": "connected to",
     "process": "started",
     "random": "drew from",
-    "clock": "asked",
+    "clock": "asked the clock with",
+}
+_NAMES = {
+    ("environment", "*"): "every environment variable",
+    ("random", "random"): "the global random generator",
+    ("random", "numpy.random"): "numpy's global random generator",
 }
 _MOST_SHOWN = 4
 
@@ -41,12 +44,14 @@ def _is_declared(options: StepOptions, observations: Sequence[Observation], each
     match each.kind:
         case "environment":
             return each.name in options.env
+        case "network" if each.is_call:
+            return bool(observations)
         case "network":  # a step that says which version it saw has told of the connection
             host = each.name.rpartition(":")[0] or each.name
             return any(host in seen.name for seen in observations)
         case "file" if each.is_call:
             # Which file this call reads cannot be seen: it is taken to be one of those that the step tells of.
-            return bool(observations)
+            return bool(observations) or bool(options.reads)
         case "file" | "folder":
             path = absolute(each.name)
             return any(path == absolute(seen.name) for seen in observations if seen.kind == each.kind)
@@ -60,24 +65,36 @@ def told(found: Sequence[HiddenInput]) -> str:
         return ""
     by_verb: dict[str, list[str]] = {}
     for each in found[:_MOST_SHOWN]:
-        by_verb.setdefault(_VERBS[each.kind], []).append(each.name)
+        verb = "read with" if each.is_call and each.kind in ("file", "network") else _VERBS[each.kind]
+        by_verb.setdefault(verb, []).append(_NAMES.get((each.kind, each.name), each.name))
     parts = [f"{verb} {_joined(list(dict.fromkeys(names)))}" for verb, names in by_verb.items()]
     more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
     return f"{_joined(parts)}{more} undeclared"
 
 
 def hint(found: Sequence[HiddenInput]) -> str:
-    """How to declare it."""
-    ways: dict[str, None] = {}
+    """What to do about it, as text for `@step(…)`.
+
+    >>> hint([HiddenInput("file", "data.csv"), HiddenInput("environment", "REGION")])
+    '@step(reads="data.csv", env="REGION"), or @step(cache_despite=("file", "environment")) to keep it all the same'
+    """
+    names: dict[str, dict[str, None]] = {}
+    instead: dict[str, None] = {}
     for each in found:
-        if (way := _HOW.get(each.kind)) is not None and not (each.is_call and each.kind == "file"):
-            ways[way.format(name=each.name)] = None
-        elif each.kind == "file":
-            ways['reads=("…",) with the file\'s name'] = None
-    kinds = ", ".join(f'"{kind}"' for kind in dict.fromkeys(each.kind for each in found))
-    listed = [*ways][:3]
-    anyway = f"@step(cache_despite=({kinds},)) keeps the result anyway"
-    return f"declare it: {', '.join(listed)}; or {anyway}" if listed else anyway
+        if (option := _OPTION.get(each.kind)) is not None and each.name != "*":
+            names.setdefault(option, {})["…" if each.is_call else each.name] = None
+        elif each.kind in _INSTEAD:
+            instead[_INSTEAD[each.kind]] = None
+    options = ", ".join(f"{option}={_written([*given])}" for option, given in names.items())
+    ways = [*([f"@step({options})"] if options else []), *instead]
+    despite = _written(list(dict.fromkeys(each.kind for each in found)))
+    return "; ".join(ways) + (", or " if ways else "") + f"@step(cache_despite={despite}) to keep it all the same"
+
+
+def _written(names: Sequence[str]) -> str:
+    """As Python, one name without a tuple around it."""
+    quoted = [f'"{name}"' for name in names[:3]]
+    return quoted[0] if len(names) == 1 else f"({', '.join(quoted)}{', …' if len(names) > 3 else ''})"
 
 
 def _joined(words: Sequence[str]) -> str:

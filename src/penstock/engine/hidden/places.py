@@ -29,7 +29,7 @@ def never() -> tuple[str, ...]:
 
 def is_never(path: str) -> bool:
     """Whether this path is nobody's input; packages also where they are found later than this process started."""
-    return path.startswith(never()) or f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path
+    return path.startswith(never()) or "/site-packages/" in path or "/dist-packages/" in path
 
 
 def is_library_business(path: str) -> bool:

@@ -129,6 +129,9 @@ class Watch:
         self._reaches("process", program, unless_library=program in _PROBES)
 
     def asks(self, variable: str, frame: FrameType) -> None:
+        if variable == "*":
+            for key in [key for key in self._found if key[0] == "environment"]:
+                del self._found[key]
         if ("environment", "*") not in self._found and (asked := asker(frame)) is not NOBODY:
             self._note("environment", variable, asked)
 
@@ -290,9 +293,7 @@ def _watch_imports(on: bool) -> None:
             setattr(owner, name, after)
 
 
-def _watched_import(
-    name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
-) -> Any:
+def _watched_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
     if (not level and not fromlist and name in sys.modules) or getattr(_inside, "an_import", False):
         return _import(name, globals, locals, fromlist, level)
     with _Importing():
@@ -337,7 +338,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if _open and (notice := _NOTICED.get(event)) is not None:
         try:
             notice(*args)
-        except Exception:  # noqa: BLE001, S110 - whatever is odd about an event, the step's own call goes on
+        except Exception:  # noqa: BLE001 - whatever is odd about an event, the step's own call goes on
             pass
 
 
