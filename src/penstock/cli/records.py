@@ -8,7 +8,6 @@ import msgspec
 
 from ..core.clock import instant
 from ..core.errors import NotFoundError, did_you_mean
-from ..engine.hidden import told
 from ..ports.artifacts import ArtifactRef
 from ..ports.records import Attempt, Failure, FailureClass, HiddenInput, RunState, RunSummary, StepRun
 from .summary import name_of, place_of
@@ -89,6 +88,8 @@ def hidden_facts(found: HiddenInput) -> dict[str, Any]:
 
 def hidden_shown(run: StepRun) -> str:
     """What was found in a step run, and what came of it: "read data.csv undeclared: not cached"."""
+    from ..engine.hidden.declared import told  # most runs have none
+
     return f"{told(run.hidden)}: {'cached all the same' if run.key else 'not cached'}"
 
 

@@ -18,7 +18,7 @@ from ..ports.records import HiddenInput, Observation
 from ..ports.steps import LoadedStep
 from .capture import Sink, into, keep_logging
 from .failure import failure_of
-from .hidden import Watch
+from .hidden import Watch, leave_out
 from .redaction import Redactor, storable
 from .services import Services
 from .tasks import (
@@ -253,6 +253,8 @@ class Execution:
     def _failed(self, error: BaseException) -> StepOutcome:
         if self._relax is not None:
             self._relax()
+        if self._watch is not None:
+            leave_out(error.__traceback__)
         self.error = error
         encoding = self._phase == "encoding" and not isinstance(error, InvalidDataError)
         failure = failure_of(

@@ -26,7 +26,7 @@ from .comparison import (
     observation_changes,
     unseen_by,
 )
-from .hidden import told
+from .hidden.declared import told
 
 
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):

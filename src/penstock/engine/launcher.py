@@ -21,7 +21,6 @@ from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, 
 from ..ports.records import Failure, FailureClass, Fingerprint, HiddenInput, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
 from .arguments import Blocked, NotReady, Resolver, Skipped
-from .hidden import undeclared
 from .redaction import MASK
 from .retry import next_delay
 from .services import Services
@@ -226,7 +225,11 @@ class Launcher:
             return ()
         code = self.fingerprint(task.target) if task.watch else None
         found = (*outcome.hidden, *code.hidden) if code is not None else outcome.hidden
-        return undeclared(self._nodes[task.step].options, outcome.observations, found) if found else ()
+        if not found:
+            return ()
+        from .hidden.declared import undeclared  # most steps have none
+
+        return undeclared(self._nodes[task.step].options, outcome.observations, found)
 
     def retry_delay(self, name: str, index: str, attempt: int, failure: Failure) -> float | None:
         """Seconds until the next attempt that the step's policy wants; attempts before a resume do not count."""

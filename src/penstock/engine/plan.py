@@ -20,7 +20,7 @@ from ..ports.runlog import CacheEntry, CacheIndex
 from .arguments import Blocked, NotReady, Skipped
 from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened, unseen_by
 from .frontier import Frontier, Item
-from .hidden import told, undeclared
+from .hidden.declared import told, undeclared
 from .launcher import Launcher, Prepared
 from .services import Services
 

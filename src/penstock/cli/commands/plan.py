@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from ...core.errors import UsageError, did_you_mean
-from ...engine.hidden import hint, told
+from ...engine.hidden.declared import hint, told
 from ...engine.plan import PlanItem
 from ...wiring.planning import plan_run
 from ..app import Parser

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.units import shown_size
 from ...engine.comparison import unseen_by
-from ...engine.hidden import hint
+from ...engine.hidden.declared import hint
 from ...graph import Graph
 from ...ports.events import StepCached, fold
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun

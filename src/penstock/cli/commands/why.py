@@ -8,7 +8,7 @@ from typing import Any
 from ...core.errors import NotFoundError, UsageError
 from ...engine.comparison import instance
 from ...engine.explain import Explanation, why
-from ...engine.hidden import hint
+from ...engine.hidden.declared import hint
 from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ..opening import project_for

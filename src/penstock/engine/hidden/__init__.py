@@ -6,7 +6,6 @@ what the step declares, and the launcher keeps nothing for others where somethin
 cannot be seen.
 """
 
-from .declared import hint, told, undeclared
-from .watching import Watch
+from .watching import Watch, leave_out
 
-__all__ = ["Watch", "hint", "told", "undeclared"]
+__all__ = ["Watch", "leave_out"]

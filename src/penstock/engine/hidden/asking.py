@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import IntEnum
 from types import FrameType
-from typing import NamedTuple
+from typing import Literal
+
+import msgspec
 
 from ...core.location import shown_path
 
@@ -22,7 +23,7 @@ _FOR_ITSELF = frozenset(
 )
 
 
-class Asker(NamedTuple):
+class Asker(msgspec.Struct, frozen=True):
     """Who asked. `direct`: no library stands between the user's line and the read."""
 
     where: str  # file:line of the user's code; "" where no frame of it was found
@@ -33,33 +34,25 @@ NOBODY = Asker("nobody", False)  # an import, or penstock, which records what it
 UNKNOWN = Asker("", False)
 
 
-class _Kind(IntEnum):
-    NEUTRAL = 0
-    USER = 1
-    LIBRARY = 2
-    OURS = 3
-    IMPORT = 4
-    BOUNDARY = 5
-
-
+_Kind = Literal["neutral", "user", "library", "ours", "import", "boundary"]
 _kinds: dict[str, _Kind] = {}
 
 
 def _kind_of(file: str) -> _Kind:
     if file.startswith("<"):
         if file.startswith(("<frozen importlib", "<frozen zipimport")):
-            return _Kind.IMPORT
-        return _Kind.USER if file.startswith(("<ipython", "<stdin")) else _Kind.NEUTRAL
+            return "import"
+        return "user" if file.startswith(("<ipython", "<stdin")) else "neutral"
     if file.startswith(_PENSTOCK):
-        return _Kind.BOUNDARY if file == _BOUNDARY else _Kind.OURS
+        return "boundary" if file == _BOUNDARY else "ours"
     if any(part in file for part in _INSTALLED):
-        return _Kind.IMPORT if "pkg_resources" in file or "importlib_metadata" in file else _Kind.LIBRARY
+        return "import" if "pkg_resources" in file or "importlib_metadata" in file else "library"
     if file.startswith(_STDLIB):
         first, _, rest = file[len(_STDLIB) :].removesuffix(".py").partition(os.sep)
         if first == "importlib" and rest.startswith("metadata"):
-            return _Kind.IMPORT  # it looks through sys.path, as an import does
-        return _Kind.LIBRARY if first in _FOR_ITSELF else _Kind.NEUTRAL
-    return _Kind.USER
+            return "import"  # it looks through sys.path, as an import does
+        return "library" if first in _FOR_ITSELF else "neutral"
+    return "user"
 
 
 def kind_of(frame: FrameType) -> _Kind:
@@ -76,21 +69,21 @@ def asker(frame: FrameType | None) -> Asker:
     direct = True
     while frame is not None:
         kind = kind_of(frame)
-        if kind is _Kind.IMPORT or (kind is _Kind.OURS and found is None):
+        if kind == "import" or (kind == "ours" and found is None):
             return NOBODY
-        if kind is _Kind.BOUNDARY:
+        if kind == "boundary":
             break
         if found is None:
-            if kind is _Kind.USER:
+            if kind == "user":
                 found = Asker(f"{shown_path(frame.f_code.co_filename)}:{frame.f_lineno}", direct)
-            elif kind is _Kind.LIBRARY:
+            elif kind == "library":
                 direct = False
         frame = frame.f_back
     return found or UNKNOWN
 
 
 def is_user(frame: FrameType) -> bool:
-    return kind_of(frame) is _Kind.USER
+    return kind_of(frame) == "user"
 
 
 def stack_of(thread: int | None) -> FrameType | None:

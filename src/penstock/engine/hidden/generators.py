@@ -1,7 +1,9 @@
 """The global random generators: their state, cheap enough to be taken before and after every step.
 
-`random.getstate()` takes 7 us and numpy's 50 us, most of it to make Python objects of 2500 bytes. The bytes themselves
-take 0.4 us. Where they lie is CPython's business, so it is compared with `getstate()` once, and not used if it differs.
+A draw moves the generator's position, and 624 draws renew all its words: position and two words are enough to see one.
+`random.getstate()` takes 7 us and numpy's 50 us, to make Python objects of 2500 bytes; reading these three words from
+memory takes 0.3 us. Where they lie is CPython's business, so they are compared with `getstate()` once, and not read if
+they differ.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-_STATE_BYTES = 625 * 4  # 624 words of the Mersenne Twister and a position, in either order
-_FRESH = 624  # the position of a generator that nobody has drawn from since it was seeded
+_WORDS = 624  # of the Mersenne Twister, after its position in `random`, before it in numpy
+_SEEN_BYTES = 12
+_MANY = 64  # slow looks after which importing ctypes (1.5 ms) pays
 _MODULES = {"random": "random", "numpy.random": "numpy.random.mtrand"}  # name -> the module that holds the state
 _SEEDERS = {"random": ("seed", "setstate"), "numpy.random": ("seed", "set_state")}
 
@@ -26,19 +29,7 @@ def states(seeding: Seeding) -> dict[str, Any]:
         if name not in _read and module in sys.modules and _is_ready(sys.modules[module]):
             _read[name] = _python_state() if name == "random" else _NumpyState(sys.modules[module])
             _tell(name, seeding)
-    return {name: read() for name, read in _read.items()}
-
-
-def any_loaded() -> bool:
-    return bool(_read) or "random" in sys.modules or "numpy.random.mtrand" in sys.modules
-
-
-def is_fresh(state: Any) -> bool:
-    """Whether nobody has drawn from it since it was seeded; for a generator that was loaded unnoticed."""
-    if not isinstance(state, bytes):
-        return False
-    words = memoryview(state).cast("I")
-    return _FRESH in (words[0], words[624])
+    return {name: read() for name, read in [*_read.items()]}
 
 
 def _is_ready(module: Any) -> bool:
@@ -48,13 +39,29 @@ def _is_ready(module: Any) -> bool:
 
 def _python_state() -> Callable[[], Any]:
     generator = sys.modules["random"]._inst
+    looks = 0
+
+    def words() -> bytes:
+        state = generator.getstate()[1]
+        return b"".join(each.to_bytes(4, sys.byteorder) for each in (state[_WORDS], *state[:2]))
+
+    def look() -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks == _MANY and sys.implementation.name == "cpython":
+            _read["random"] = _from_memory(generator, words) or words
+        return words()
+
     if "ctypes" in sys.modules and sys.implementation.name == "cpython":
-        string_at = sys.modules["ctypes"].string_at
-        address = id(generator) + object.__basicsize__
-        words = memoryview(string_at(address, _STATE_BYTES)).cast("I")
-        if (*words[1:], words[0]) == generator.getstate()[1]:
-            return functools.partial(string_at, address, _STATE_BYTES)
-    return generator.getstate  # type: ignore[no-any-return]
+        return _from_memory(generator, words) or words
+    return look
+
+
+def _from_memory(generator: Any, words: Callable[[], bytes]) -> Callable[[], bytes] | None:
+    from ctypes import string_at
+
+    address = id(generator) + object.__basicsize__
+    return functools.partial(string_at, address, _SEEN_BYTES) if string_at(address, _SEEN_BYTES) == words() else None
 
 
 class _NumpyState:
@@ -77,12 +84,11 @@ class _NumpyState:
             return None
         from ctypes import string_at
 
-        address: int = source.ctypes.state_address
-        words = memoryview(string_at(address, _STATE_BYTES)).cast("I")
-        state = source.state["state"]
-        if words[624] != state["pos"] or list(words[:624]) != state["key"].tolist():
+        address: int = source.ctypes.state_address + 4 * (_WORDS - 2)
+        words, state = memoryview(string_at(address, _SEEN_BYTES)).cast("I"), source.state["state"]
+        if tuple(words) != (*state["key"][-2:].tolist(), state["pos"]):
             return None
-        return functools.partial(string_at, address, _STATE_BYTES)
+        return functools.partial(string_at, address, _SEEN_BYTES)
 
 
 def _tell(name: str, seeding: Seeding) -> None:

@@ -16,11 +16,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from ...ports.records import HiddenInput, HiddenKind
-from . import generators
 from .asking import NOBODY, UNKNOWN, Asker, asker, is_user, stack_of
 from .places import absolute, is_library_business, is_never, never, shown
 
@@ -41,7 +40,7 @@ class Watch:
         self._own = tuple(own)
         self._shared = shared
         self._found: dict[tuple[HiddenKind, str], HiddenInput] = {}
-        self._written: set[str] = set()
+        self._written: set[str] = set()  # and what is declared or told already
         self._ports: set[Any] = set()  # of hosts that were looked up: the connection that follows says no more
         self._before: dict[str, Any] = {}
         self._seeded: set[str] = set()
@@ -90,6 +89,7 @@ class Watch:
         if asked is NOBODY or (not asked.direct and (found is None or is_library_business(path))):
             return  # a library that looks for a file that is not there, or for one of its own
         self._note("file", shown(path), asked)
+        self._written.add(path)  # once is enough
 
     def writes(self, path: str) -> None:
         self._written.add(path)
@@ -152,9 +152,7 @@ class Watch:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _compare(self, generator: str, state: Any) -> None:
-        before = self._before.get(generator)
-        drawn = not generators.is_fresh(state) if before is None else state != before
-        if drawn and generator not in self._seeded:
+        if generator not in self._seeded and state != self._before.get(generator):
             self._note("random", generator, UNKNOWN)
 
     def _reaches(self, kind: HiddenKind, name: str, *, unless_library: bool = False) -> None:
@@ -169,7 +167,7 @@ class Watch:
         asked = asker(_outside())
         if asked is UNKNOWN and self._thread not in (None, threading.get_ident()):
             asked = asker(stack_of(self._thread))
-            asked = asked._replace(direct=False) if asked not in (NOBODY, UNKNOWN) else asked
+            asked = Asker(asked.where, direct=False) if asked is not NOBODY else asked
         return asked
 
     def _note(self, kind: HiddenKind, name: str, asked: Asker) -> None:
@@ -322,13 +320,24 @@ class _Importing:
 
 
 def _states() -> dict[str, Any]:
-    if not generators.any_loaded():
+    """Of the global generators that are loaded."""
+    if "random" not in sys.modules and "numpy.random.mtrand" not in sys.modules:
         return {}
-    before, _inside.an_import = getattr(_inside, "an_import", False), True  # numpy imports something to tell its own
+    before, _inside.an_import = getattr(_inside, "an_import", False), True  # ours, and what numpy imports to tell
     try:
+        from . import generators  # a process that has none needs no module to look at them
+
         return generators.states(_seeding)
     finally:
         _inside.an_import = before
+
+
+def leave_out(trace: TracebackType | None) -> None:
+    """Take the frames of watched imports out of a traceback: nobody wrote them."""
+    while trace is not None:
+        while trace.tb_next is not None and trace.tb_next.tb_frame.f_code.co_filename == __file__:
+            trace.tb_next = trace.tb_next.tb_next
+        trace = trace.tb_next
 
 
 # -- audit events ------------------------------------------------------------------------------------------------------
