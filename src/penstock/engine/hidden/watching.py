@@ -24,7 +24,6 @@ from .asking import NOBODY, UNKNOWN, Asker, asker, is_user, stack_of
 from .places import absolute, is_library_business, is_never, never, shown
 
 _MOST = 50  # kept of one attempt; a step that reads 10,000 images says so with the first ones
-_COARSE_CLOCK = 5  # Linux: the clock that files get their times from; a finer one runs ahead of it
 _PROBES = frozenset({"cc", "gcc", "ld", "ldconfig", "lscpu", "nvidia-smi", "sysctl", "uname"})
 _TAG = "_penstock_watch"
 
@@ -49,7 +48,6 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self._thread = None if self._shared else threading.get_ident()
-        self._since = _file_time()
         self._token = _WATCH.set(self)
         self._is_open = True
         _opened(self)
@@ -83,8 +81,8 @@ class Watch:
             found = os.stat(path)
         except OSError:
             found = None
-        if found is not None and (not stat.S_ISREG(found.st_mode) or found.st_ctime_ns > self._since):
-            return  # no file, or one that was made or changed since the attempt began: its own, by a library in C
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            return
         asked = self._asked()
         if asked is NOBODY or (not asked.direct and (found is None or is_library_business(path))):
             return  # a library that looks for a file that is not there, or for one of its own
@@ -190,25 +188,15 @@ def _opened(watch: Watch) -> None:
         _open.append(watch)
         if len(_open) == 1:
             _watch_variables(True)
-            _watch_imports(True)
+            _watch_calls(True)
 
 
 def _closed(watch: Watch) -> None:
     with _lock:
         _open.remove(watch)
         if not _open:
-            _watch_imports(False)
+            _watch_calls(False)
             _watch_variables(False)
-
-
-def _file_time() -> int:
-    if sys.platform == "linux":
-        import time
-
-        return time.clock_gettime_ns(_COARSE_CLOCK)
-    import time
-
-    return time.time_ns()
 
 
 def _whose() -> Sequence[Watch]:
@@ -273,18 +261,22 @@ def _seeding(generator: str, given: bool) -> None:
         watch.seeds(generator, given)
 
 
-# -- imports -----------------------------------------------------------------------------------------------------------
+# -- imports and threads -----------------------------------------------------------------------------------------------
 
+_start = threading.Thread.start
 _import = builtins.__import__
 _import_module = importlib.import_module
 _inside = threading.local()  # an import: what it imports in turn belongs to it
 
 
-def _watch_imports(on: bool) -> None:
-    """There is no event for the end of an import, and libraries draw random numbers in theirs (rich does)."""
+def _watch_calls(on: bool) -> None:
+    """There is no event for the end of an import, and libraries draw random numbers in theirs (rich does); nor for the
+    start of a thread."""
+    owner: Any
     for owner, name, plain, watched in (
         (builtins, "__import__", _import, _watched_import),
         (importlib, "import_module", _import_module, _watched_import_module),
+        (threading.Thread, "start", _start, _watched_start),
     ):
         before, after = (plain, watched) if on else (watched, plain)
         if getattr(owner, name) is before:
@@ -303,6 +295,14 @@ def _watched_import_module(name: str, package: str | None = None) -> Any:
         return _import_module(name, package)
     with _Importing():
         return _import_module(name, package)
+
+
+def _watched_start(thread: threading.Thread) -> None:
+    """A thread has no context of its own: it is told whose it is."""
+    watch = _owner()
+    if watch is not None and not watch._shared:
+        setattr(thread, _TAG, watch)
+    _start(thread)
 
 
 class _Importing:
@@ -414,13 +414,6 @@ def _notice_database(path: Any, *_: Any) -> None:
         watch.reads(full) if os.path.exists(full) else watch.writes(full)
 
 
-def _notice_thread(function: Any, *_: Any) -> None:
-    """A thread has no context of its own: it is told whose it is."""
-    thread, watch = getattr(function, "__self__", None), _owner()
-    if isinstance(thread, threading.Thread) and watch is not None and not watch._shared:
-        setattr(thread, _TAG, watch)
-
-
 _NOTICED: dict[str, Callable[..., None]] = {
     "open": _notice_open,
     "os.listdir": _notice_listing,
@@ -435,6 +428,4 @@ _NOTICED: dict[str, Callable[..., None]] = {
     "os.exec": _notice_process,
     "os.posix_spawn": _notice_process,
     "sqlite3.connect": _notice_database,
-    "_thread.start_new_thread": _notice_thread,
-    "_thread.start_joinable_thread": _notice_thread,
 }
