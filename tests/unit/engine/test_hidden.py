@@ -201,7 +201,7 @@ def test_what_is_no_input_is_no_alarm(look: Callable[[], object], monkeypatch: p
 def test_a_file_that_the_users_code_looks_for_in_vain_is_an_input() -> None:
     def look() -> None:
         with pytest.raises(FileNotFoundError):
-            open("settings.json")
+            Path("settings.json").read_text()
 
     assert found(look) == [("file", "settings.json")]
 
@@ -383,6 +383,9 @@ def test_attempts_on_one_loop_are_told_apart() -> None:
         (StepOptions(), (), HiddenInput("file", "data.csv"), True),
         (StepOptions(), (Observation("file", "data.csv", "1"),), HiddenInput("file", "data.csv"), False),
         (StepOptions(), (Observation("file", "other.csv", "1"),), HiddenInput("file", "data.csv"), True),
+        (StepOptions(), (Observation("folder", "parts", "1"),), HiddenInput("file", "parts/a.csv"), False),
+        (StepOptions(reads=("parts",)), (), HiddenInput("folder", "parts/inner"), False),
+        (StepOptions(reads=("part",)), (), HiddenInput("folder", "parts"), True),
         (StepOptions(cache_despite=("file",)), (), HiddenInput("file", "data.csv"), False),
         (StepOptions(cache_despite=("file",)), (), HiddenInput("folder", "data"), True),
         (StepOptions(env=("REGION",)), (), HiddenInput("environment", "REGION"), False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from ...graph import StepOptions
@@ -53,8 +54,9 @@ def _is_declared(options: StepOptions, observations: Sequence[Observation], each
             # Which file this call reads cannot be seen: it is taken to be one of those that the step tells of.
             return bool(observations) or bool(options.reads)
         case "file" | "folder":
-            path = absolute(each.name)
-            return any(path == absolute(seen.name) for seen in observations if seen.kind == each.kind)
+            known = [*options.reads, *(seen.name for seen in observations if seen.kind in ("file", "folder"))]
+            path = os.path.join(absolute(each.name), "")
+            return any(path.startswith(os.path.join(absolute(name), "")) for name in known)
         case _:
             return False
 
