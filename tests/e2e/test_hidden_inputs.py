@@ -380,7 +380,8 @@ def test_a_plan_tells_of_what_is_in_the_code_before_it_ever_ran(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("churn.py").write_text(
-        "import time\nfrom penstock import pipeline, step\n\n@step\ndef now(n: int) -> float:\n    return time.time()\n\n"
+        "import time\nfrom penstock import pipeline, step\n\n@step\ndef now(n: int) -> float:\n"
+        "    return time.time()\n\n"
         "@pipeline\ndef churn() -> list[float]:\n    return [now(1), now(1)]\n"
     )
     plan = penstock("plan", "churn.py")
