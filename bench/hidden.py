@@ -1,4 +1,4 @@
-"""What noticing hidden inputs costs: per watched step, per audit event, and over a whole run."""
+"""What noticing hidden inputs costs: per watched attempt, per file and per audit event."""
 
 from __future__ import annotations
 
@@ -10,32 +10,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .measuring import fresh
-from .pipelines import CHAIN
 from .report import Row, environment, row
 
 RUNS = int(os.environ.get("BENCH_RUNS", "9"))
-STEPS = 200
 
 # CPU time of one thread, the least of many rounds: what the machine does besides is not the question here.
 PROBE = """
-import copy, json, sys, timeit
+import copy, json, timeit
 from time import process_time
 
 def took(statement, number=2000, rounds=25):
     return min(timeit.repeat(statement, globals=globals(), number=number, repeat=rounds, timer=process_time)) / number
 
-if "random" in sys.argv:
-    import random
 value, nested = object(), {number: [str(number)] for number in range(500)}
 before = took("id(value)", 20000), took("copy.deepcopy(nested)", 2)
 from penstock.engine.hidden import Watch
 
-def step():
-    with Watch(("/home/user/.penstock/",)):
-        pass
-
-watched = took("step()")
+with Watch():
+    pass  # the hook is there from now on
 after = took("id(value)", 20000), took("copy.deepcopy(nested)", 2)
 opened = took("open('looked.txt').close()", 200)
 
@@ -45,33 +37,68 @@ def look():
 with Watch() as watch:
     noticed = took("look()", 200)
 assert [each.name for each in watch.found] == ["looked.txt"]
-print(json.dumps({"step": watched * 1e6, "event": (after[0] - before[0]) * 1e9, "copy": after[1] / before[1],
+print(json.dumps({"event": (after[0] - before[0]) * 1e9, "copy": after[1] / before[1],
                   "open": (noticed - opened) * 1e6}))
 """
 
-REPEATED = """
-if __name__ == "__main__":
-    import os
-    from time import process_time
+# A whole attempt of a step that does nothing, with stores that keep nothing.
+ATTEMPT = """
+import sys, timeit
+from time import process_time
+from typing import Any
 
-    def run(mode):
-        os.environ["PENSTOCK_HIDDEN_INPUTS"] = mode
-        started = process_time()
-        chain.using(cache=False).run(length=STEPS)
-        return process_time() - started
+from penstock.core.clock import SystemClock
+from penstock.engine.execute import Execution
+from penstock.engine.services import Services
+from penstock.engine.tasks import StepTask
+from penstock.ports.artifacts import ArtifactRef
+from penstock.ports.steps import LoadedStep
 
-    taken = [(run("off"), run("on")) for _ in range(12)]
-    print(*(min(column) for column in zip(*taken)))
+if "random" in sys.argv:
+    import random
+
+
+class Kept:
+    def save(self, value, annotation=Any):
+        return ArtifactRef(digest="1", codec="json", inline="1")
+
+
+class One:
+    loaded = LoadedStep(target="f.py:one", fn=lambda: 1, parameters={}, returns=Any, outputs={"output": Any},
+                        result_type=None, is_async=False)
+
+    def load(self, target, payload=None):
+        return self.loaded
+
+
+services = Services(artifacts=Kept(), loader=One(), fingerprints=None, clock=SystemClock())
+
+
+def attempt(watch):
+    task = StepTask("run", "p", "one", "", 1, "f.py:one", {}, ("output",), watch=watch)
+    assert Execution(task, services, text=print).run().failure is None
+
+
+def took(watch):
+    return min(timeit.repeat(lambda: attempt(watch), number=300, repeat=15, timer=process_time)) / 300
+
+
+attempt(True)
+print(min(took(True) for _ in range(3)) - min(took(False) for _ in range(3)))
 """
 
 
 def rows(python: Path, folder: Path) -> list[Row]:
     """The lines of the page."""
-    plain, loaded = probed(python, folder), probed(python, folder, "random")
+    plain = probed(python, folder)
     return [
-        row("hidden inputs: watching one step", plain["step"], "{:.1f} us CPU", 20),
-        row("the same, where `random` is loaded", loaded["step"], "{:.1f} us CPU", 20),
-        row("the same, in a run of 200 steps, on against off", chain(python, folder), "{:.0f} us CPU per step", 20),
+        row(
+            "hidden inputs: an attempt that is watched, over one that is not",
+            attempt(python, folder),
+            "{:.1f} us CPU",
+            20,
+        ),
+        row("the same, where `random` is loaded", attempt(python, folder, "random"), "{:.1f} us CPU", 20),
         row("a file that a watched step opens again", plain["open"], "{:.1f} us CPU", 20),
         row("an audit event while nobody watches (`id()`)", plain["event"], "{:.0f} ns CPU", 250),
         row(
@@ -80,23 +107,17 @@ def rows(python: Path, folder: Path) -> list[Row]:
     ]
 
 
-def probed(python: Path, folder: Path, *words: str) -> dict[str, float]:
+def probed(python: Path, folder: Path) -> dict[str, float]:
     (folder / "probe.py").write_text(PROBE)
     (folder / "looked.txt").write_text("")
-    taken = [json.loads(_output(python, folder, "probe.py", *words)) for _ in range(RUNS)]
+    taken = [json.loads(_output(python, folder, "probe.py")) for _ in range(RUNS)]
     return {name: statistics.median(each[name] for each in taken) for name in taken[0]}
 
 
-def chain(python: Path, folder: Path) -> float:
-    """Microseconds per step that a run of a chain takes longer with `hidden_inputs` on than off.
-
-    A small difference of two large figures: so the least of many runs, of both kinds in turn, in one process.
-    """
-    (folder / "chain.py").write_text(CHAIN + REPEATED.replace("STEPS", str(STEPS)))
-    fresh(folder)
-    taken = [[float(word) for word in _output(python, folder, "chain.py").split()] for _ in range(RUNS)]
-    off, on = (min(column) for column in zip(*taken, strict=True))
-    return (on - off) / STEPS * 1e6
+def attempt(python: Path, folder: Path, *words: str) -> float:
+    """Microseconds that a watched attempt takes longer than one that is not."""
+    (folder / "attempt.py").write_text(ATTEMPT)
+    return statistics.median(float(_output(python, folder, "attempt.py", *words)) for _ in range(RUNS)) * 1e6
 
 
 def _output(python: Path, folder: Path, *words: str) -> str:

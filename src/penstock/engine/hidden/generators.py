@@ -25,7 +25,7 @@ Seeding = Callable[[str, bool], None]  # name, whether with a seed
 
 def states(seeding: Seeding) -> dict[str, Any]:
     """The state of each global generator that this process has loaded; `seeding` is told when one is seeded."""
-    for name, module in _MODULES.items():
+    for name, module in _MODULES.items() if len(_read) < len(_MODULES) else ():
         if name not in _read and module in sys.modules and _is_ready(sys.modules[module]):
             _read[name] = _python_state() if name == "random" else _NumpyState(sys.modules[module])
             _tell(name, seeding)

@@ -266,6 +266,7 @@ def _seeding(generator: str, given: bool) -> None:
 _start = threading.Thread.start
 _import = builtins.__import__
 _import_module = importlib.import_module
+_generators: Any = None
 _inside = threading.local()  # an import: what it imports in turn belongs to it
 
 
@@ -323,11 +324,13 @@ def _states() -> dict[str, Any]:
     """Of the global generators that are loaded."""
     if "random" not in sys.modules and "numpy.random.mtrand" not in sys.modules:
         return {}
+    global _generators
     before, _inside.an_import = getattr(_inside, "an_import", False), True  # ours, and what numpy imports to tell
     try:
-        from . import generators  # a process that has none needs no module to look at them
-
-        return generators.states(_seeding)
+        if _generators is None:
+            from . import generators as _generators  # a process that has none needs no module to look at them
+        found: dict[str, Any] = _generators.states(_seeding)
+        return found
     finally:
         _inside.an_import = before
 
