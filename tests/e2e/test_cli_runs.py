@@ -19,7 +19,7 @@ HELLO = """
 import os
 from penstock import pipeline, step
 
-@step
+@step(cache_despite="process")
 def extract() -> list[int]:
     print("three rows")
     os.system("echo from a child")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
@@ -12,7 +13,7 @@ from ..core.location import caller_location
 from ..core.units import Duration, Size, duration, size_bytes
 from ..graph import Cron as CronRecord
 from ..graph import Growth, LimitPolicy, Quarantine, ResourceRequest, RetryPolicy, StepOptions
-from ..ports.records import FailureClass
+from ..ports.records import FailureClass, HiddenKind
 from .identity import class_name
 
 T = TypeVar("T")
@@ -316,6 +317,28 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
     return names
 
 
+def _paths(key: str, value: Any) -> tuple[str, ...]:
+    paths = (value,) if isinstance(value, str | os.PathLike) else tuple(value)
+    for path in paths:
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise _option_error(f"{key}: {path!r} is not the path of a file or folder")
+        if "://" in os.fspath(path):
+            raise _option_error(
+                f"{key}: {os.fspath(path)!r} is a URL, and {key} takes files and folders",
+                hint='read it with penstock.read(…), or write cache_despite="network"',
+            )
+    return tuple(os.fspath(path) for path in paths)
+
+
+def _kinds(key: str, value: Any) -> tuple[str, ...]:
+    kinds = (value,) if isinstance(value, str) else tuple(value)
+    for kind in kinds:
+        if kind not in get_args(HiddenKind):
+            near = did_you_mean(str(kind), list(get_args(HiddenKind)))
+            raise _option_error(f"{key}: {kind!r} is no kind of hidden input", hint=near)
+    return kinds
+
+
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise _option_error(f"{key} is {value!r}, but True or False is expected")
@@ -347,6 +370,8 @@ _STEP_OPTIONS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "env": ("env", _names),
     "isolation": ("isolation", _one_of("auto", "process", "thread")),
     "cache": ("cache", _flag),
+    "reads": ("reads", _paths),
+    "cache_despite": ("cache_despite", _kinds),
     "effect": ("effect", _one_of(None, "exactly-once", "at-least-once", "at-most-once")),
 }
 

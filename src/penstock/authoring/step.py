@@ -10,6 +10,7 @@ from ..core.errors import DefinitionError
 from ..core.location import caller_location
 from ..core.units import Duration
 from ..graph import Quarantine, StepOptions
+from ..ports.records import HiddenKind
 from .options import Limits, Resources, Retry, step_options
 from .recorder import ACTIVE, StepCall, checked_name, nothing_to_map, unequal
 from .signature import Signature, unwrapped
@@ -169,6 +170,8 @@ def step(
     env: Sequence[str] = (),
     effect: Literal["exactly-once", "at-least-once", "at-most-once"] | None = None,
     on_invalid: Quarantine | None = None,
+    reads: str | Sequence[str] = (),
+    cache_despite: HiddenKind | Sequence[HiddenKind] = (),
 ) -> StepDecorator: ...
 def step(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Make a function a step.
@@ -178,6 +181,8 @@ def step(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     isolation: "process" for a process of its own, "thread" for I/O-bound work; "auto" decides.
     cache: False runs it every time.  env: environment variables whose values belong to the cache key.
     effect: it changes the outside world; how often that may happen.  on_invalid: what to do with bad rows.
+    reads: files and folders that it opens by itself; a hit is allowed only while they are as they were.
+    cache_despite: kinds of hidden input that do not keep its result out of the cache ("network", "clock", …).
     """
     parsed = step_options(StepOptions(), **options)
     checked_name(name)

@@ -9,7 +9,7 @@ import msgspec
 from ..core.clock import instant
 from ..core.errors import NotFoundError, did_you_mean
 from ..ports.artifacts import ArtifactRef
-from ..ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
+from ..ports.records import Attempt, Failure, FailureClass, HiddenInput, RunState, RunSummary, StepRun
 from .summary import class_shown, name_of, place_of
 
 
@@ -78,9 +78,22 @@ def step_facts(run: StepRun, state: RunState) -> dict[str, Any]:
         "inputs": run.inputs,
         "outputs": {name: artifact_facts(ref) for name, ref in run.outputs.items()},
         "observations": [{"kind": each.kind, "name": each.name, "version": each.version} for each in run.observations],
+        "hidden": [hidden_facts(each) for each in run.hidden],
         "failure": failure_facts(run.failure),
         "key": run.key,
     }
+
+
+def hidden_facts(found: HiddenInput) -> dict[str, Any]:
+    """Something that the result may depend on and that the step does not declare."""
+    return {"kind": found.kind, "name": found.name, "where": found.where or None}
+
+
+def hidden_shown(run: StepRun) -> str:
+    """What was found in a step run, and what came of it: "read data.csv undeclared: not cached"."""
+    from ..engine.hidden.declared import told  # most runs have none
+
+    return f"{told(run.hidden)}: {'cached all the same' if run.key else 'not cached'}"
 
 
 def artifact_facts(ref: ArtifactRef) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..core.canonical import canonical_json, digest_bytes, digest_file
+from ..core.canonical import canonical_json, digest_bytes, digest_file, digest_json
 from ..core.clock import Clock, SystemClock
 from ..core.errors import SourceError, did_you_mean
 
@@ -129,6 +129,21 @@ class FileObserver:
     def _place(self, path: Path) -> Path:
         assert self._memo is not None
         return self._memo / f"{digest_bytes(os.fsencode(path))[:32]}.json"
+
+
+class FolderObserver:
+    """Looks at all files in a folder again, by name and content; folders in it count by what they hold."""
+
+    def __init__(self, files: FileObserver) -> None:
+        self._files = files
+
+    def version(self, name: str) -> str | None:
+        root = Path(name).expanduser().absolute()
+        if not root.is_dir():
+            return None
+        inside = [Path(folder, each) for folder, _, names in os.walk(root) for each in names]
+        seen = [[path.relative_to(root).as_posix(), self._files.version(str(path))] for path in sorted(inside)]
+        return f"blake3:{digest_json(seen)}"
 
 
 def _stat(path: Path) -> _Stat:

@@ -13,7 +13,7 @@ from ..core.location import caller_location
 from ..ports.context import context
 from ..ports.observers import Observer
 from .extras import need
-from .files import FileObserver, find_file, read_file
+from .files import FileObserver, FolderObserver, find_file, read_file
 from .formats import format_of, from_rows, library_of, load_table
 from .gone import GoneError
 from .redaction import redacted
@@ -105,7 +105,8 @@ def read(
 
 def observers(memo: Path | None = None) -> dict[str, Observer]:
     """Who looks again at what `read` recorded; `memo` is a folder that remembers digests of unchanged local files."""
-    return {"file": FileObserver(memo), "url": UrlObserver(), "sql": SqlObserver()}
+    files = FileObserver(memo)
+    return {"file": files, "folder": FolderObserver(files), "url": UrlObserver(), "sql": SqlObserver()}
 
 
 def _read_path(text: str, format: str | None, library: str, options: dict[str, Any]) -> Any:

@@ -177,6 +177,8 @@ def observed(kind: str, name: str, before: str, after: str | None) -> Change:
     'champion of churn moved from version 2 to 3'
     """
     match kind:
+        case "folder":
+            text = f"what lies in folder {name} changed" if after is not None else f"folder {name} is gone"
         case "file" | "url":
             what = "file" if kind == "file" else "object"
             text = f"source {what} {name} changed" if after is not None else f"source {what} {name} is gone"

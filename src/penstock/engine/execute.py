@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from time import perf_counter, process_time
 from typing import Any
@@ -10,15 +12,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..core.clock import instant
-from ..core.errors import CodecError, InvalidDataError, UsageError
+from ..core.errors import CodecError, InvalidDataError, PenstockError, UsageError
 from ..core.jsonvalue import loads
 from ..ports.artifacts import ArtifactRef
 from ..ports.context import CURRENT, Context
 from ..ports.effects import Acting, Fence, Unfenced
-from ..ports.records import FailureClass, Observation
+from ..ports.records import FailureClass, HiddenInput, Observation
 from ..ports.steps import LoadedStep
 from .capture import Sink, into, keep_logging
 from .failure import failure_of, sameness
+from .hidden import Watch, leave_out
 from .redaction import Redactor, storable
 from .services import Services
 from .tasks import (
@@ -80,7 +83,10 @@ class Execution:
             services=services.service,
             on_progress=progress and self._progress,
             on_logging=lambda: keep_logging(self._sink),
+            on_reads=self._observe,
         )
+        self._watch: Watch | None = None
+        self._seen: dict[str, tuple[str, str]] = {}  # declared file or folder -> kind and version, before it was read
 
     def run(self) -> StepOutcome:
         """The attempt on this thread."""
@@ -89,11 +95,12 @@ class Execution:
             token = CURRENT.set(self._context)
             try:
                 loaded, arguments = self._begin()
-                result = loaded.fn(**arguments)
-                if loaded.is_async:
-                    import asyncio
+                with self._watching():
+                    result = loaded.fn(**arguments)
+                    if loaded.is_async:
+                        import asyncio
 
-                    result = asyncio.run(result)
+                        result = asyncio.run(result)
                 outcome = StepOutcome(outputs=self._end(loaded, result))
             except BaseException as error:  # noqa: BLE001 - the step boundary: everything a step raises is recorded
                 outcome = self._failed(error)
@@ -110,7 +117,9 @@ class Execution:
             token = CURRENT.set(self._context)
             try:
                 loaded, arguments = self._begin()
-                outcome = StepOutcome(outputs=self._end(loaded, await loaded.fn(**arguments)))
+                with self._watching(shared=True):
+                    result = await loaded.fn(**arguments)
+                outcome = StepOutcome(outputs=self._end(loaded, result))
             except BaseException as error:  # noqa: BLE001 - the step boundary: everything a step raises is recorded
                 outcome = self._failed(error)
             finally:
@@ -130,7 +139,48 @@ class Execution:
             annotation = loaded.parameters.get(name, Any)
             arguments[name] = self._checked(self._decode(argument, annotation), annotation, name)
         self._phase = "running"
+        for name in task.reads:
+            self._observe(name)
         return loaded, arguments
+
+    def _watching(self, *, shared: bool = False) -> AbstractContextManager[Any]:
+        """Around the step's own function."""
+        task = self._task
+        if not task.watch:
+            return nullcontext()
+        own = (*self._services.own, task.checkpoint_dir) if task.checkpoint_dir else self._services.own
+        self._watch = Watch(own, shared=shared)
+        for name in self._seen:
+            self._watch.declare(name)
+        return self._watch
+
+    def _observe(self, name: str) -> None:
+        """A file or folder that the step says it reads: its version now, before the step reads it."""
+        if name in self._seen:
+            return
+        kind = "folder" if os.path.isdir(os.path.expanduser(name)) else "file"
+        version = self._version(kind, name)
+        self._seen[name] = kind, version
+        self._context.observe(kind, name, version)
+        if self._watch is not None:
+            self._watch.declare(name)
+
+    def _version(self, kind: str, name: str) -> str:
+        """ "" of what is not there."""
+        observer = self._services.observer(kind)
+        return (observer.version(name) if observer is not None else None) or ""
+
+    def _hidden(self) -> list[HiddenInput]:
+        """What was seen besides, and what was declared but is another one than before the step read it."""
+        found = [*self._watch.found] if self._watch is not None else []
+        for name, (kind, version) in self._seen.items():
+            try:
+                now = self._version(kind, name)
+            except PenstockError:
+                now = None  # it cannot be read any more
+            if now != version:
+                found.append(HiddenInput("file", f"{name} (changed while the step ran)"))
+        return found
 
     def _end(self, loaded: LoadedStep, result: Any) -> dict[str, ArtifactRef]:
         self._phase = "encoding"
@@ -222,6 +272,8 @@ class Execution:
     def _failed(self, error: BaseException) -> StepOutcome:
         if self._relax is not None:
             self._relax()
+        if self._watch is not None:
+            leave_out(error.__traceback__)
         self.error = error
         encoding = self._phase == "encoding" and not isinstance(error, InvalidDataError)
         failure = failure_of(
@@ -232,7 +284,8 @@ class Execution:
             secrets=self._secrets,
             portable=self._portable,
         )
-        if failure.kind is FailureClass.ERROR and not (self._context.varies or self._context.observations):
+        looked_outside = self._context.varies or self._context.observations or (self._watch and self._watch.found)
+        if failure.kind is FailureClass.ERROR and not looked_outside:
             failure = replace(failure, sameness=sameness(error))
         return StepOutcome(failure=failure)
 
@@ -244,6 +297,10 @@ class Execution:
         )
         outcome.metrics = {clean(name): value for name, value in self._context.metrics.items()}
         outcome.note = None if self._context.note is None else clean(self._context.note)
+        if outcome.failure is None and (self._seen or (self._watch is not None and self._watch.found)):
+            outcome.hidden = tuple(
+                HiddenInput(each.kind, clean(each.name), clean(each.where)) for each in self._hidden()
+            )
         return outcome
 
     def _clean(self, text: str) -> str:

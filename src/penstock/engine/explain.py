@@ -13,7 +13,7 @@ import msgspec
 from ..core.errors import NotFoundError, did_you_mean
 from ..graph import Node, Output
 from ..ports.events import AttemptFailed, AttemptStarted, RunResumed, StepSucceeded, next_step_run
-from ..ports.records import Attempt, Observation, RunRecord, RunSummary, StepRun, StepState
+from ..ports.records import Attempt, HiddenInput, Observation, RunRecord, RunSummary, StepRun, StepState
 from .comparison import (
     LOOK_BACK,
     Change,
@@ -26,6 +26,7 @@ from .comparison import (
     observation_changes,
     unseen_by,
 )
+from .hidden.declared import told
 
 
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +46,7 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     waived: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()  # what could not be compared
     unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
+    hidden: tuple[HiddenInput, ...] = ()  # what it looked at undeclared
 
 
 def why(store: Reader, summary: RunSummary, step: str, index: str = "") -> Explanation:
@@ -138,6 +140,7 @@ class _Explaining:
             waived=run.waived,
             unknown=unknown,
             unseen=unseen_by(self._node, self._store.get_unseen(run.parts["code"])) if "code" in run.parts else (),
+            hidden=run.hidden,
         )
 
     def _hit(self) -> str:
@@ -224,7 +227,7 @@ class _Explaining:
             return "it ran because the cache was off for this run"
         if self._run.step in self._record.options.get("force", ()):
             return "it ran because it was asked to run anew (or follows a step that was)"
-        if self._run.key is None and self._attempts:
+        if self._run.key is None and self._attempts and not self._run.hidden:
             if not self._node.options.cache:
                 return "it ran because its cache is off: it runs every time"
             return "it ran because its source is not known, so nothing is kept of it"
@@ -236,6 +239,8 @@ class _Explaining:
                 return f"it ran because of a change; {len(found)} things changed since its attempt before the resume"
             only = f": {found[0].text}" if len(found) == 1 else f"; {len(found)} things changed since run "
             return "it ran because of a change" + (only if len(found) == 1 else only + earlier.record.id)
+        if earlier.run.hidden and earlier.run.key is None:
+            return f"it ran because nothing was kept of run {earlier.record.id}, where it {told(earlier.run.hidden)}"
         if not earlier.run.state.has_output:
             word = earlier.run.state.value.replace("_", " ")
             return f"it ran because it did not finish in run {earlier.record.id} ({word}); nothing changed since"

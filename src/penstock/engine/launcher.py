@@ -18,7 +18,7 @@ from ..core.errors import PenstockError
 from ..core.ids import slug
 from ..graph import Graph, Node
 from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
-from ..ports.records import Failure, FailureClass, Fingerprint, Observation, RunRecord
+from ..ports.records import Failure, FailureClass, Fingerprint, HiddenInput, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
 from .arguments import Blocked, NotReady, Resolver, Skipped, Unreadable
 from .frontier import Item
@@ -116,7 +116,7 @@ class Launcher:
                 hint="check what it did; a new run would do it again",
             )
             return AttemptFailed(at=now, step=name, index=index, attempt=before.attempts + 1, failure=failure)
-        task = self._task(node, index, before.attempts + 1, arguments)
+        task = self._task(node, index, before.attempts + 1, arguments, key)
         started = AttemptStarted(
             at=now,
             step=name,
@@ -133,7 +133,9 @@ class Launcher:
         )
         return Prepared(task, started, key if shared else None, seen)
 
-    def _task(self, node: Node, index: str, attempt: int, arguments: dict[str, TaskArgument]) -> StepTask:
+    def _task(
+        self, node: Node, index: str, attempt: int, arguments: dict[str, TaskArgument], key: str | None
+    ) -> StepTask:
         limits = node.options.limits
         return StepTask(
             run_id=self._record.id,
@@ -154,6 +156,9 @@ class Launcher:
             checkpoint_dir=self._checkpoint(node.name, index),
             logical_time=self._record.logical_time,
             seed=self._record.seed,
+            reads=node.options.reads,
+            # An effect deals with the outside: that is what it is for, and doing it again would be worse.
+            watch=key is not None and node.options.effect is None and self._services.hidden != "off",
         )
 
     def key_parts(self, node: Node) -> dict[str, str] | None:
@@ -206,7 +211,7 @@ class Launcher:
             return False  # a secret was taken out of it: nobody can look at this place again
         observer = self._services.observer(seen.kind)
         try:
-            return observer is not None and observer.version(seen.name) == seen.version
+            return observer is not None and (observer.version(seen.name) or "") == seen.version
         except PenstockError:
             return False  # it cannot be reached: the step itself will say so, with its own retries
 
@@ -218,18 +223,20 @@ class Launcher:
         failure = outcome.failure or self.healing.conflict(task.step, task.index, outcome.outputs)
         if failure is None:
             self._clear_checkpoint(task)
+            hidden = self._hidden(task, outcome)
             return StepSucceeded(
                 at=now,
                 step=task.step,
                 index=task.index,
                 attempt=task.attempt,
                 outputs=outcome.outputs,
-                key=prepared.started.key,
+                key=None if hidden and self._services.hidden != "warn" else prepared.started.key,
                 observations=outcome.observations,
                 metrics=outcome.metrics,
                 note=outcome.note,
                 seconds=outcome.seconds,
                 cpu_seconds=outcome.cpu_seconds,
+                hidden=hidden,
             )
         failure = self.healing.explained(Item(task.step, task.index), failure)
         same = self._is_same(prepared, failure)
@@ -246,6 +253,18 @@ class Launcher:
             seconds=outcome.seconds,
             cpu_seconds=outcome.cpu_seconds,
         )
+
+    def _hidden(self, task: StepTask, outcome: StepOutcome) -> tuple[HiddenInput, ...]:
+        """What the result may depend on that the step does not declare: seen while it ran, or written in its code."""
+        if not task.watch and not outcome.hidden:
+            return ()
+        code = self.fingerprint(task.target) if task.watch else None
+        found = (*outcome.hidden, *code.hidden) if code is not None else outcome.hidden
+        if not found:
+            return ()
+        from .hidden.declared import undeclared  # most steps have none
+
+        return undeclared(self._nodes[task.step].options, outcome.observations, found)
 
     def retry_delay(self, name: str, index: str, attempt: int, failure: Failure) -> float | None:
         """Seconds until the next attempt that the step's policy wants; attempts before a resume do not count."""

@@ -15,11 +15,12 @@ import msgspec
 from ..core.errors import PenstockError
 from ..graph import Graph, Node, outputs_in
 from ..ports.events import AttemptFailed, MapExpanded, RunView, StepBlocked, StepCached, StepSkipped
-from ..ports.records import CodePart, Observation, RunRecord, StepRun
+from ..ports.records import CodePart, HiddenInput, Observation, RunRecord, StepRun, StepState
 from ..ports.runlog import CacheEntry, CacheIndex
 from .arguments import Blocked, NotReady, Skipped
 from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened, unseen_by
 from .frontier import Frontier, Item
+from .hidden.declared import told, undeclared
 from .launcher import Launcher, Prepared
 from .services import Services
 
@@ -38,6 +39,7 @@ class PlanItem(msgspec.Struct, frozen=True, omit_defaults=True):
     origin: tuple[str, str, str] | None = None  # run, step, index whose result a hit takes
     changes: tuple[Change, ...] = ()
     unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
+    hidden: tuple[HiddenInput, ...] = ()  # undeclared; while there are any, nothing is kept of it
 
 
 class PlanStore(Reader, CacheIndex, Protocol):
@@ -189,20 +191,33 @@ class _Planner:
 
     def _runs(self, item: Item, prepared: Prepared) -> None:
         key, name = prepared.started.key, instance(item.name, item.index)
-        anew = not self._uses_cache() or item.name in self._forced()
+        hidden = self._hidden(self._nodes[item.name], item.index, prepared) if self._services.hidden == "on" else ()
+        anew = bool(hidden) or not self._uses_cache() or item.name in self._forced()
         if key is not None and key in self._computed and not anew:
             first = self._computed[key]
-            why = f"'{first}' computes the same; its result is taken if it succeeds"
+            why = f"'{first}' computes the same; its result is taken if one is kept"
             self._add(item.name, item.index, "depends", why, on=first)
             return
         if key is not None:
             self._computed.setdefault(key, name)
         why, found = self._reason(self._nodes[item.name], item.index, prepared)
-        self._add(item.name, item.index, "run", why, changes=tuple(found))
+        self._add(item.name, item.index, "run", why, changes=tuple(found), hidden=hidden)
 
     def _finish(self, event: StepCached | StepSkipped | StepBlocked) -> None:
         self._view.apply(event)
         self._frontier.finished(event.step, event.index)
+
+    def _hidden(self, node: Node, index: str, prepared: Prepared) -> tuple[HiddenInput, ...]:
+        """What keeps its result out of the cache, as far as its code and its last run of that code tell."""
+        if prepared.started.key is None or not prepared.task.watch:
+            return ()
+        fingerprint = self._launcher.fingerprint(node.target)
+        earlier = self._history.latest(node.name, index)
+        code = prepared.started.parts.get("code")
+        if earlier is not None and earlier.run.state is StepState.SUCCEEDED and earlier.run.parts.get("code") == code:
+            # Whoever declared something since then has not changed the code.
+            return undeclared(node.options, earlier.run.observations, earlier.run.hidden)
+        return undeclared(node.options, (), fingerprint.hidden) if fingerprint is not None else ()
 
     # -- why it runs -------------------------------------------------------------------------------------------------
 
@@ -219,6 +234,10 @@ class _Planner:
         if (refused := self._refused(started.key)) is not None:
             return refused.text, [refused]
         earlier = self._history.latest(node.name, index)
+        if earlier is not None and earlier.run.key is None and earlier.run.hidden:
+            left = undeclared(node.options, earlier.run.observations, earlier.run.hidden)
+            if left and earlier.run.parts == started.parts and earlier.run.inputs == started.inputs:
+                return f"runs every time: it {told(left)}", []
         if earlier is None:
             known = bool(index) and self._history.knows(node.name)
             return ("this element is new" if known else "it has not run before"), []
@@ -312,9 +331,10 @@ class _Planner:
         saved_seconds: float = 0.0,
         origin: tuple[str, str, str] | None = None,
         changes: tuple[Change, ...] = (),
+        hidden: tuple[HiddenInput, ...] = (),
     ) -> None:
         self._items[step, index] = PlanItem(
-            step, index, verdict, why, on, saved_seconds, origin, changes, self._unseen(step, verdict)
+            step, index, verdict, why, on, saved_seconds, origin, changes, self._unseen(step, verdict), hidden
         )
 
     def _unseen(self, step: str, verdict: Verdict) -> tuple[str, ...]:
@@ -338,6 +358,8 @@ def _hit_reason(hit: StepCached) -> str:
 
 
 def _without_change(run: StepRun, run_id: str) -> str:
+    if run.hidden and run.key is None:
+        return f"nothing was kept of run {run_id}, where it {told(run.hidden)}"
     if run.state.has_output:
         return f"the result of run {run_id} is no longer kept, or an input is stored in another form"
     return f"it did not finish in run {run_id} ({run.state.value.replace('_', ' ')})"

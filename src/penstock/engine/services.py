@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ..core.clock import Clock
 from ..core.errors import PenstockError
@@ -38,6 +38,8 @@ class Services:
         service: Callable[[str], Any] | None = None,
         fence: Callable[[Acting], Fence] | None = None,
         checkpoints: str = "",
+        hidden: Literal["on", "warn", "off"] = "on",
+        own: Sequence[str] = (),
         boot: Mapping[str, Any] | None = None,
     ) -> None:
         self.artifacts = artifacts
@@ -50,6 +52,8 @@ class Services:
         self.service = service
         self.fence = fence  # None: nobody else can take this process's attempts over
         self.checkpoints = checkpoints
+        self.hidden = hidden  # what becomes of hidden inputs: kept out of the cache, only told, or not looked for
+        self.own = tuple(own)  # beginnings of paths where penstock keeps its things: no hidden inputs
         self.boot = dict(boot or {})  # how another process makes these services again
 
     def redactor(self, names: Iterable[str]) -> Redactor:

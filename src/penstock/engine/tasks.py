@@ -9,7 +9,7 @@ import msgspec
 from ..core.canonical import digest_bytes, digest_json
 from ..graph import LimitPolicy, Quarantine
 from ..ports.artifacts import ArtifactRef
-from ..ports.records import Failure, Observation
+from ..ports.records import Failure, HiddenInput, Observation
 
 
 class Json(msgspec.Struct, frozen=True, tag="json"):
@@ -79,6 +79,8 @@ class StepTask(msgspec.Struct, frozen=True, omit_defaults=True):
     checkpoint_dir: str = ""
     logical_time: int | None = None
     seed: int = 0
+    reads: tuple[str, ...] = ()  # files and folders to observe
+    watch: bool = False  # for hidden inputs
 
 
 class StepOutcome(msgspec.Struct, omit_defaults=True):
@@ -91,6 +93,7 @@ class StepOutcome(msgspec.Struct, omit_defaults=True):
     note: str | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    hidden: tuple[HiddenInput, ...] = ()  # all that was seen, declared or not
 
 
 TASK_ENCODER = msgspec.msgpack.Encoder()

@@ -95,3 +95,5 @@ class StepOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     env: tuple[str, ...] = ()  # environment variables whose values belong to the cache key
     effect: Literal["exactly-once", "at-least-once", "at-most-once"] | None = None  # changes the outside world
     quarantine: Quarantine | None = None
+    reads: tuple[str, ...] = ()  # files and folders that the step opens by itself: their versions are observed
+    cache_despite: tuple[str, ...] = ()  # kinds of hidden input that do not keep its result out of the cache

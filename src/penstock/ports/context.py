@@ -40,6 +40,7 @@ class Context:
         services: Callable[[str], Any] | None = None,
         on_progress: Callable[[float, float | None, str], None] | None = None,
         on_logging: Callable[[], None] | None = None,
+        on_reads: Callable[[str], None] | None = None,
     ) -> None:
         self.run_id = run_id
         self.pipeline = pipeline
@@ -60,6 +61,7 @@ class Context:
         self._fence = fence
         self._services = services
         self._on_progress = on_progress
+        self._on_reads = on_reads
         self._on_logging = on_logging  # told once logging is imported, which most steps never do
 
     @property
@@ -136,6 +138,15 @@ class Context:
         except FencedError:
             return False
         return True
+
+    def reads(self, path: str | Path) -> Path:
+        """Say that the step reads this file, or what lies in this folder: its version is observed. Gives the path.
+
+        For what is known only when the step runs; `@step(reads=…)` says it of a name that is written there.
+        """
+        if self._on_reads is not None:
+            self._on_reads(str(path))
+        return Path(path)
 
     def service(self, name: str) -> Any:
         """An adapter by its port's name, for ready-made steps ("registry", "tracker", "scorer", "notifier")."""

@@ -13,7 +13,7 @@ import msgspec
 
 from ..graph import Graph
 from .artifacts import ArtifactRef
-from .records import Attempt, Failure, FailureClass, Observation, RunState, StepRun, StepState
+from .records import Attempt, Failure, FailureClass, HiddenInput, Observation, RunState, StepRun, StepState
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -84,7 +84,10 @@ class AttemptFailed(_StepEvent, tag="attempt_failed", frozen=True, kw_only=True)
 
 
 class StepSucceeded(_StepEvent, tag="step_succeeded", frozen=True, kw_only=True):
-    """Outputs are committed. With `key`, others may take them while the observations still hold."""
+    """Outputs are committed. With `key`, others may take them while the observations still hold.
+
+    `hidden` is what the result may depend on besides; where the key was kept all the same, only to tell.
+    """
 
     attempt: int
     outputs: dict[str, ArtifactRef]
@@ -94,6 +97,7 @@ class StepSucceeded(_StepEvent, tag="step_succeeded", frozen=True, kw_only=True)
     note: str | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    hidden: tuple[HiddenInput, ...] = ()
 
 
 class StepCached(_StepEvent, tag="step_cached", frozen=True, kw_only=True):
@@ -322,7 +326,8 @@ def next_step_run(run: StepRun, event: StepEvent) -> StepRun:
                 observations=event.observations,
                 failure=None,
                 metrics=event.metrics,
-                key=event.key or run.key,
+                key=event.key if event.hidden else event.key or run.key,
+                hidden=event.hidden,
             )
         case StepCached():
             return change(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -85,6 +85,25 @@ class Observation(msgspec.Struct, frozen=True, array_like=True):
     version: str
 
 
+HiddenKind = Literal["file", "folder", "environment", "network", "process", "random", "clock"]
+
+
+class HiddenInput(msgspec.Struct, frozen=True, array_like=True):
+    """Something that a step's result may depend on and its key does not cover, as it was noticed.
+
+    `name` is a path, a variable ("*": all of them), host:port, a program or a generator; a call that was found by
+    reading the code ends in "()". `where` is file:line of the user's code, "" where no line of it was found.
+    """
+
+    kind: HiddenKind
+    name: str
+    where: str = ""
+
+    @property
+    def is_call(self) -> bool:
+        return self.name.endswith("()")
+
+
 class CodePart(msgspec.Struct, frozen=True, array_like=True):
     """One definition that a step's code reaches: "churn.py:clean", the digest of its meaning, its text."""
 
@@ -100,6 +119,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
     parts: tuple[CodePart, ...] = ()
     packages: dict[str, str] = {}  # distribution -> version
     unseen: tuple[str, ...] = ()  # what could not be followed (eval, dynamic import), in words
+    hidden: tuple[HiddenInput, ...] = ()  # calls that read what no key covers: the clock, …
 
 
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -160,6 +180,7 @@ class StepRun(msgspec.Struct, frozen=True, omit_defaults=True):
     metrics: dict[str, float] = {}
     waived: tuple[str, ...] = ()
     memory_limit: int | None = None  # bytes, of its newest attempt
+    hidden: tuple[HiddenInput, ...] = ()  # found and not declared; without a key, nothing was kept of it for others
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     backend: str = "local"
     image: str = ""
     trusted_types: tuple[str, ...] = ()  # what a registered model may contain besides scikit-learn's own classes
+    hidden_inputs: Literal["on", "warn", "off"] = "on"  # a step that has some is not cached; only told; not looked for
     allow_pickle: bool = False  # let models that other tools registered as pickles run their code
 
     @property
@@ -43,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _KEYS: dict[str, type] = {
     "runs": str, "artifacts": str, "tracking": str, "workers": int, "durability": str, "seed": int, "home": str,
-    "backend": str, "image": str, "trusted_types": list, "allow_pickle": bool,
+    "backend": str, "image": str, "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
 }  # fmt: skip
 
 _LARGEST_SEED = 2**32 - 1
@@ -77,6 +78,10 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
     home = values.pop("home", None) or os.path.join(root, ".penstock")
     if values.get("durability", "normal") not in ("normal", "full"):
         raise ConfigError(f"durability is {values['durability']!r}", hint="write 'normal' or 'full'")
+    if (hidden := values.get("hidden_inputs", "on")) not in ("on", "warn", "off"):
+        raise ConfigError(
+            f"hidden_inputs is {hidden!r}", hint=f"{did_you_mean(hidden, ['on', 'warn', 'off'])}; 'on', 'warn' or 'off'"
+        )
     if values.get("workers", 0) < 0:
         raise ConfigError(f"workers is {values['workers']}", hint="write 1 or more; 0 means one per processor")
     if not 0 <= values.get("seed", 0) <= _LARGEST_SEED:

@@ -91,8 +91,15 @@ class Project:
             service=self._service,
             fence=self._fence,
             checkpoints=str(self.home / "checkpoints"),
+            hidden=self.settings.hidden_inputs,
+            own=[os.path.join(os.path.abspath(self.home), ""), *self._local_artifacts()],
             boot={"settings": _plain(self.settings), "entry": graph.target, "path": list(sys.path)},
         )
+
+    def _local_artifacts(self) -> list[str]:
+        """The folder of the artifact store, where it is one of this machine."""
+        url = self.settings.artifacts_url.removeprefix("file://")
+        return [] if "://" in url else [os.path.join(os.path.abspath(os.path.expanduser(url)), "")]
 
     @cached_property
     def _observers(self) -> dict[str, Observer]:
@@ -100,7 +107,7 @@ class Project:
 
     def _observer(self, kind: str) -> Observer | None:
         if kind not in self._observers:
-            if kind in ("file", "url", "sql"):
+            if kind in ("file", "folder", "url", "sql"):
                 from ..data import observers
 
                 self._observers.update(observers(self.home / "digests"))

@@ -9,10 +9,12 @@ from itertools import groupby
 from typing import Any
 
 from ...core.errors import UsageError, did_you_mean
+from ...engine.hidden.declared import hint, told
 from ...engine.plan import PlanItem
 from ...wiring.planning import plan_run
 from ..app import Parser
 from ..opening import load_pipeline, settings_for, traced
+from ..records import hidden_facts
 from ..render import counted, paint, print_json, shown_seconds, speaks_unicode, table
 from .run import parameters_of
 
@@ -98,6 +100,7 @@ def _facts(name: str, items: list[PlanItem]) -> dict[str, Any]:
                 "origin": dict(zip(("run", "step", "index"), item.origin, strict=True)) if item.origin else None,
                 "changes": item.changes,
                 "unseen": list(item.unseen),
+                "hidden": [hidden_facts(each) for each in item.hidden],
             }
             for item in items
         ],
@@ -106,10 +109,10 @@ def _facts(name: str, items: list[PlanItem]) -> dict[str, Any]:
 
 def _page(name: str, items: list[PlanItem], *, with_lines: bool) -> str:
     counts: Counter[str] = Counter(item.verdict for item in items)
-    told = [f"{counts[verdict]} {words[3]}" for verdict, words in _VERDICTS.items() if counts[verdict]]
+    summary = [f"{counts[verdict]} {words[3]}" for verdict, words in _VERDICTS.items() if counts[verdict]]
     saved = sum(item.saved_seconds for item in items)
     lines = [
-        f"{paint(name, 'bold')}: {counted(len(items), 'step')}; {', '.join(told)}"
+        f"{paint(name, 'bold')}: {counted(len(items), 'step')}; {', '.join(summary)}"
         + (f"; the cache saves {shown_seconds(saved)}" if saved >= 0.01 else ""),
         "",
     ]
@@ -121,6 +124,9 @@ def _page(name: str, items: list[PlanItem], *, with_lines: bool) -> str:
         for change in first.changes if with_lines else ():
             lines += [f"      {line}" for line in diff_lines(change.diff)]
         if first.step not in noted:
+            if first.hidden and not first.why.startswith("runs every time"):
+                lines.append(paint(f"      nothing will be kept: {told(first.hidden)}", "yellow"))
+            lines += [paint(f"      {hint(first.hidden)}", "dim")] if first.hidden else []
             lines += [paint(f"      cannot be seen: {text}", "dim") for text in first.unseen]
             noted.add(first.step)
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...core.units import shown_size
 from ...engine.comparison import unseen_by
+from ...engine.hidden.declared import hint
 from ...graph import Graph
 from ...ports.events import AttemptStarted, RunResumed, StepCached
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
@@ -15,7 +16,7 @@ from ...ports.runlog import Store
 from ...wiring.runner import find_run
 from ..elements import FEW, counts, failed, failures, grouped, origins, times
 from ..opening import project_for
-from ..records import attempt_facts, failure_shown, run_facts, state_shown, step_facts, steps_named
+from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
 from ..summary import class_shown, name_of, place_of, verdicts
 
@@ -105,6 +106,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         if len(told) > _TOLD:
             rest = f"{len(told) - _TOLD} more of {group[0].step}: penstock show {record.id} {group[0].step}"
             parts.append(f"\n  … and {rest}")
+    parts += [f"\n  {line}" for line in _hidden_lines(steps)]
     for gate in verdicts(steps):
         word = "passed" if gate.passed else paint("refused", "yellow")
         parts.append(f"\n  {gate.step} {word}: {'; '.join(gate.reasons)}")
@@ -121,6 +123,18 @@ def _rows(group: list[StepRun], state: RunState) -> list[list[Any]]:
     bad = failed(group)
     rows = [whole, *(_row(run, state) for run in bad[:FEW])]
     return rows + ([[f"… and {len(bad) - FEW} more that failed"]] if len(bad) > FEW else [])
+
+
+def _hidden_lines(steps: list[StepRun]) -> list[str]:
+    """One line for each step that has hidden inputs; elements of a map that have the same share one."""
+    by_step: dict[tuple[str, str], list[str]] = {}
+    for run in steps:
+        if run.hidden:
+            by_step.setdefault((run.step, hidden_shown(run)), []).append(name_of(run.step, run.index))
+    return [
+        f"{names[0] if len(names) == 1 else f'{names[0]} and {len(names) - 1} more'} {paint(text, 'yellow')}"
+        for (_, text), names in by_step.items()
+    ]
 
 
 def _row(run: StepRun, state: RunState) -> list[Any]:
@@ -269,6 +283,10 @@ def _step_page(
     parts = [paint(name_of(run.step, run.index), "bold"), table([row for row in facts if row[1]], indent="  ")]
     if unseen:
         parts += ["  cannot be seen", *(f"    {text}" for text in unseen)]
+    if run.hidden:
+        rows = [[each.kind, each.name, each.where] for each in run.hidden]
+        parts += [f"  hidden inputs, {'cached all the same' if run.key else 'not cached'}", table(rows, indent="    ")]
+        parts.append(f"    {hint(run.hidden)}")
     if run.inputs:
         rows = [[name, ", ".join(digest[:12] for digest in digests)] for name, digests in run.inputs.items()]
         parts += ["  inputs", table(rows, indent="    ")]

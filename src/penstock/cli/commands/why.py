@@ -8,10 +8,11 @@ from typing import Any
 from ...core.errors import NotFoundError, UsageError
 from ...engine.comparison import instance
 from ...engine.explain import Explanation, why
+from ...engine.hidden.declared import hint
 from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ..opening import project_for
-from ..records import attempt_facts
+from ..records import attempt_facts, hidden_facts
 from ..render import paint, print_json, shortened, shown_seconds, shown_state, symbol, table
 from .plan import diff_lines
 
@@ -74,6 +75,7 @@ def _facts(found: Explanation) -> dict[str, Any]:
         "note": found.note,
         "waived": list(found.waived),
         "unseen": list(found.unseen),
+        "hidden": [hidden_facts(each) for each in found.hidden],
     }
 
 
@@ -95,6 +97,9 @@ def _page(found: Explanation) -> str:
         lines += ["", "it looked at:"]
         rows = [[each.kind, shortened(each.name, 60), shortened(each.version, 24)] for each in found.observations]
         lines.append(table(rows, indent="  "))
+    if found.hidden:
+        rows = [[each.kind, each.name, each.where] for each in found.hidden]
+        lines += ["", "it looked at, undeclared:", table(rows, indent="  "), f"  {hint(found.hidden)}"]
     if found.unseen:
         lines += ["", "cannot be seen:", *(f"  {text}" for text in found.unseen)]
     if len(found.attempts) > 1 or any(each.failure for each in found.attempts):

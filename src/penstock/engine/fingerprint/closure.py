@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable
 
 from ...core.canonical import digest_json
-from ...ports.records import CodePart, Fingerprint
+from ...ports.records import CodePart, Fingerprint, HiddenInput, HiddenKind
 from .distributions import Distributions
 from .facts import Import, Mention
 from .imports import Imports, Registries
+from .impure import BARE, is_unseeded, kind_of_call
 from .kept import Piece, Walked
 from .project import Place, Project, SourceFile
 
@@ -73,6 +74,7 @@ class Closure:
         self.pieces: tuple[Piece, ...] = ()
         self._packages: dict[str, str] = {}
         self._unseen: dict[str, None] = {}
+        self._hidden: dict[HiddenInput, None] = {}
         self._records: list[object] = []
         self.outside: Callable[[str], Edge | None] = lambda name: None  # names that no statement of the file binds
 
@@ -94,6 +96,7 @@ class Closure:
             parts=tuple(CodePart(each.name, each.digest, self._text(each)) for each in self.pieces),
             packages=dict(sorted(self._packages.items())),
             unseen=tuple(self._unseen),
+            hidden=tuple(self._hidden),
         )
 
     def _text(self, piece: Piece) -> str:
@@ -151,11 +154,14 @@ class Closure:
         self._records.append(record)
 
     def _environment(self, file: SourceFile, mention: Mention) -> None:
-        """A look at an environment variable; nothing of it is in the digest."""
+        """A look at an environment variable, or a generator without a seed; nothing of it is in the digest."""
         chain = mention.chain
         for each in (mention.via,) if mention.via is not None else file.facts.imports.get(chain[0], ()):
             names = (each.module, *((each.attr,) if each.attr else ()), *chain[1:])
-            if not each.level and ".".join(names) in _ENVIRONMENT:
+            if mention.literal == BARE:
+                if not each.level and is_unseeded(".".join(names)):
+                    self._hide(file, mention.line, "random", ".".join(names))
+            elif not each.level and ".".join(names) in _ENVIRONMENT:
                 told = (
                     f"environment variable {mention.literal}, which"
                     if mention.literal
@@ -182,6 +188,9 @@ class Closure:
 
     def _see_not(self, file: SourceFile, line: int, text: str) -> None:
         self._unseen[f"{file.shown}:{line}: {text}"] = None
+
+    def _hide(self, file: SourceFile, line: int, kind: HiddenKind, call: str) -> None:
+        self._hidden[HiddenInput(kind, f"{call}()", f"{file.shown}:{line}")] = None
 
     # ---- names
 
@@ -336,6 +345,8 @@ class Closure:
         if each.level:
             self._see_not(file, each.line, f"module '{'.' * each.level}{module}' was not found")
             return
+        if (kind := kind_of_call(name)) is not None:
+            self._hide(file, line or each.line, kind, name)
         first = module.partition(".")[0]
         if first in sys.stdlib_module_names:
             if name in _BLIND:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-VERSION = 4  # of the analysis: raised whenever the same bytes would give other facts or another digest
+VERSION = 5  # of the analysis: raised whenever the same bytes would give other facts or another digest
 
 
 class Import(msgspec.Struct, frozen=True, array_like=True):
@@ -23,7 +23,8 @@ class Mention(msgspec.Struct, frozen=True, array_like=True):
 
     `via` is set when the first name was imported inside a function; `dynamic` when it is read by getattr with a name
     that is not written in the source. `literal` is the text it is asked for, as in `os.environ["HOME"]`; "" where
-    that is not written in the source. Such a mention comes beside the plain one.
+    that is not written in the source. Such a mention comes beside the plain one; so does a call without arguments
+    of what would then be seeded by the kernel, whose literal is "()".
     """
 
     chain: tuple[str, ...]

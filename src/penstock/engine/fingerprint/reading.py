@@ -15,6 +15,7 @@ from typing import Any
 from ...core.canonical import digest_bytes
 from .facts import Block, Import, Mention, ModuleFacts
 from .importing import ImportTime
+from .impure import BARE, BARE_NAMES
 from .scopes import Scope
 from .syntax import (
     MUTATORS,
@@ -271,6 +272,8 @@ class _Reader:
         if isinstance(func, _ast.Attribute) and func.attr in MUTATORS:
             self.scope.change(root_chain(func))
         chain = chain_of(func)
+        if chain is not None and chain[-1] in BARE_NAMES and not node.args and not node.keywords:
+            self.scope.load(chain, node.lineno, literal=BARE)
         if chain is not None and node.args:
             first = node.args[0]
             self.asked(chain, first, node.lineno)

@@ -1,0 +1,103 @@
+"""What of the hidden inputs a step has declared, and the words for the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from ...graph import StepOptions
+from ...ports.records import HiddenInput, Observation
+from .places import absolute
+
+_OPTION = {"file": "reads", "folder": "reads", "environment": "env"}
+_INSTEAD = {
+    "random": "seed a generator with context().seed",
+    "clock": "take the time as a parameter, durations from time.perf_counter()",
+    "network": "read with penstock.read(…)",
+}
+_VERBS = {
+    "file": "read",
+    "folder": "listed",
+    "environment": "read",
+    "network": "connected to",
+    "process": "started",
+    "random": "drew from",
+    "clock": "asked the clock with",
+}
+_NAMES = {
+    ("environment", "*"): "every environment variable",
+    ("random", "random"): "the global random generator",
+    ("random", "numpy.random"): "numpy's global random generator",
+}
+_MOST_SHOWN = 4
+
+
+def undeclared(
+    options: StepOptions, observations: Sequence[Observation], found: Iterable[HiddenInput]
+) -> tuple[HiddenInput, ...]:
+    """Those that neither an option nor an observation of the step covers."""
+    return tuple(each for each in found if not _is_declared(options, observations, each))
+
+
+def _is_declared(options: StepOptions, observations: Sequence[Observation], each: HiddenInput) -> bool:
+    if each.kind in options.cache_despite:
+        return True
+    match each.kind:
+        case "environment":
+            return each.name in options.env
+        case "network" if each.is_call:
+            return bool(observations)
+        case "network":  # a step that says which version it saw has told of the connection
+            host = each.name.rpartition(":")[0] or each.name
+            return any(host in seen.name for seen in observations)
+        case "file" if each.is_call:
+            # Which file this call reads cannot be seen: it is taken to be one of those that the step tells of.
+            return bool(observations) or bool(options.reads)
+        case "file" | "folder":
+            known = [*options.reads, *(seen.name for seen in observations if seen.kind in ("file", "folder"))]
+            path = os.path.join(absolute(each.name), "")
+            return any(path.startswith(os.path.join(absolute(name), "")) for name in known)
+        case _:
+            return False
+
+
+def told(found: Sequence[HiddenInput]) -> str:
+    """What was found, in one line: "read data.csv and DATABASE_URL undeclared"."""
+    if not found:
+        return ""
+    by_verb: dict[str, list[str]] = {}
+    for each in found[:_MOST_SHOWN]:
+        verb = "read with" if each.is_call and each.kind in ("file", "network") else _VERBS[each.kind]
+        by_verb.setdefault(verb, []).append(_NAMES.get((each.kind, each.name), each.name))
+    parts = [f"{verb} {_joined(list(dict.fromkeys(names)))}" for verb, names in by_verb.items()]
+    more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+    return f"{_joined(parts)}{more} undeclared"
+
+
+def hint(found: Sequence[HiddenInput]) -> str:
+    """What to do about it, as text for `@step(…)`.
+
+    >>> hint([HiddenInput("file", "data.csv"), HiddenInput("environment", "REGION")])
+    '@step(reads="data.csv", env="REGION"), or @step(cache_despite=("file", "environment")) to keep it all the same'
+    """
+    names: dict[str, dict[str, None]] = {}
+    instead: dict[str, None] = {}
+    for each in found:
+        if (option := _OPTION.get(each.kind)) is not None and each.name != "*":
+            names.setdefault(option, {})["…" if each.is_call else each.name] = None
+        elif each.kind in _INSTEAD:
+            instead[_INSTEAD[each.kind]] = None
+    options = ", ".join(f"{option}={_written([*given])}" for option, given in names.items())
+    ways = [*([f"@step({options})"] if options else []), *instead]
+    despite = _written(list(dict.fromkeys(each.kind for each in found)))
+    return "; ".join(ways) + (", or " if ways else "") + f"@step(cache_despite={despite}) to keep it all the same"
+
+
+def _written(names: Sequence[str]) -> str:
+    """As Python, one name without a tuple around it."""
+    quoted = [f'"{name}"' for name in names[:3]]
+    return quoted[0] if len(names) == 1 else f"({', '.join(quoted)}{', …' if len(names) > 3 else ''})"
+
+
+def _joined(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

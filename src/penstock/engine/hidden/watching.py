@@ -1,0 +1,434 @@
+"""Watches one attempt: what it opens, connects to, starts, asks of the environment and draws from a generator.
+
+One audit hook for the process, installed when the first cacheable step runs; Python cannot take one away again, so it
+looks at one list and leaves while nobody watches. An event belongs to the attempt of its context, else of the thread
+that started its thread, else to every attempt that runs in this process: blaming one too many costs a computation,
+blaming one too few would be a lie.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import os
+import stat
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from types import FrameType, TracebackType
+from typing import Any
+
+from ...ports.records import HiddenInput, HiddenKind
+from .asking import NOBODY, UNKNOWN, Asker, asker, is_user, stack_of
+from .places import absolute, is_library_business, is_never, never, shown
+
+_MOST = 50  # kept of one attempt; a step that reads 10,000 images says so with the first ones
+_PROBES = frozenset({"cc", "gcc", "ld", "ldconfig", "lscpu", "nvidia-smi", "sysctl", "uname"})
+_TAG = "_penstock_watch"
+
+
+class Watch:
+    """Open around the step's function. `found` says what was seen, in order; nothing is said twice.
+
+    own: beginnings of paths that are the attempt's or penstock's.  shared: its thread runs other attempts too (an
+    event loop), so that a thread may have been started for any of them.
+    """
+
+    def __init__(self, own: Sequence[str] = (), *, shared: bool = False) -> None:
+        self._own = tuple(own)
+        self._shared = shared
+        self._found: dict[tuple[HiddenKind, str], HiddenInput] = {}
+        self._written: set[str] = set()  # and what is declared or told already
+        self._ports: set[Any] = set()  # of hosts that were looked up: the connection that follows says no more
+        self._before: dict[str, Any] = {}
+        self._seeded: set[str] = set()
+        self._is_open = False
+        self._token: Token[Watch | None] | None = None
+
+    def __enter__(self) -> Watch:
+        self._thread = None if self._shared else threading.get_ident()
+        self._token = _WATCH.set(self)
+        self._is_open = True
+        _opened(self)
+        self._before = _states()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_open = False
+        for name, state in _states().items():
+            self._compare(name, state)
+        _closed(self)
+        assert self._token is not None
+        _WATCH.reset(self._token)
+
+    @property
+    def found(self) -> tuple[HiddenInput, ...]:
+        return tuple(self._found.values())
+
+    def declare(self, path: str) -> None:
+        """The step says that it reads this file, or whatever lies in this folder."""
+        where = absolute(path)
+        self._written.add(where)
+        self._own += (os.path.join(where, ""),)
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def reads(self, path: str) -> None:
+        if path in self._written or path.startswith(self._own):
+            return
+        try:
+            found = os.stat(path)
+        except OSError:
+            found = None
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            return
+        asked = self._asked()
+        if asked is NOBODY or (not asked.direct and (found is None or is_library_business(path))):
+            return  # a library that looks for a file that is not there, or for one of its own
+        self._note("file", shown(path), asked)
+        self._written.add(path)  # once is enough
+
+    def writes(self, path: str) -> None:
+        self._written.add(path)
+
+    def makes_folder(self, path: str) -> None:
+        self._written.add(path)
+        self._own += (os.path.join(path, ""),)
+
+    def renames(self, source: str, target: str) -> None:
+        if source in self._written:
+            self._written.add(target)
+            if os.path.join(source, "") in self._own:
+                self.makes_folder(target)
+
+    def lists(self, path: str) -> None:
+        if path in self._written or os.path.join(path, "").startswith(self._own):
+            return
+        asked = self._asked()
+        if asked is not NOBODY and (asked.direct or not is_library_business(os.path.join(path, ""))):
+            self._note("folder", shown(path), asked)
+
+    def looks_up(self, host: str, port: Any) -> None:
+        self._ports.add(port)
+        self._reaches("network", f"{host}:{port}")
+
+    def connects(self, address: Any) -> None:
+        if isinstance(address, tuple) and len(address) >= 2:
+            if address[1] not in self._ports:
+                self._reaches("network", f"{address[0]}:{address[1]}")
+        elif isinstance(address, str | bytes):
+            path = os.fsdecode(address)
+            asked = self._asked()
+            if asked is not NOBODY and asked.direct and not path.startswith(self._own):
+                self._note("network", path, asked)
+
+    def starts(self, program: str) -> None:
+        self._reaches("process", program, unless_library=program in _PROBES)
+
+    def asks(self, variable: str, frame: FrameType) -> None:
+        if variable == "*":
+            for key in [key for key in self._found if key[0] == "environment"]:
+                del self._found[key]
+        if ("environment", "*") not in self._found and (asked := asker(frame)) is not NOBODY:
+            self._note("environment", variable, asked)
+
+    def imported(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """What an import draws is not the step's; a generator that it brought is as good as new."""
+        for name, state in after.items():
+            if self._before.get(name) == before.get(name):
+                self._before[name] = state
+
+    def seeds(self, generator: str, given: bool) -> None:
+        if generator not in self._seeded:
+            self._compare(generator, _states().get(generator))
+        if given:
+            self._seeded.add(generator)
+        else:
+            self._note("random", generator, UNKNOWN)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _compare(self, generator: str, state: Any) -> None:
+        if generator not in self._seeded and state != self._before.get(generator):
+            self._note("random", generator, UNKNOWN)
+
+    def _reaches(self, kind: HiddenKind, name: str, *, unless_library: bool = False) -> None:
+        asked = self._asked()
+        if asked is not NOBODY and not (unless_library and not asked.direct):
+            self._note(kind, name, asked)
+
+    def _asked(self) -> Asker:
+        """By the frames of this thread; where they say nothing, by what the step's own thread is doing."""
+        if len(self._found) >= _MOST:
+            return NOBODY
+        asked = asker(_outside())
+        if asked is UNKNOWN and self._thread not in (None, threading.get_ident()):
+            asked = asker(stack_of(self._thread))
+            asked = Asker(asked.where, direct=False) if asked is not NOBODY else asked
+        return asked
+
+    def _note(self, kind: HiddenKind, name: str, asked: Asker) -> None:
+        self._found.setdefault((kind, name), HiddenInput(kind, name, asked.where))
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("penstock_watch", default=None)
+_open: list[Watch] = []  # of the attempts that run in this process now
+_lock = threading.Lock()
+_installed = False
+
+
+def _opened(watch: Watch) -> None:
+    global _installed
+    with _lock:
+        if not _installed:
+            never()
+            sys.addaudithook(_hook)
+            _installed = True
+        _open.append(watch)
+        if len(_open) == 1:
+            _watch_variables(True)
+            _watch_calls(True)
+
+
+def _closed(watch: Watch) -> None:
+    with _lock:
+        _open.remove(watch)
+        if not _open:
+            _watch_calls(False)
+            _watch_variables(False)
+
+
+def _whose() -> Sequence[Watch]:
+    """The attempts that an event of this thread may belong to."""
+    watch = _owner()
+    if watch is not None and watch._is_open:
+        return (watch,)
+    return tuple(_open)
+
+
+def _owner() -> Watch | None:
+    return _WATCH.get() or getattr(threading.current_thread(), _TAG, None)
+
+
+def _outside() -> FrameType | None:
+    """The nearest frame that is not of this module."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame
+
+
+# -- the environment ---------------------------------------------------------------------------------------------------
+
+_Environ: Any = type(os.environ)
+_THROUGH = (os.getenv.__code__.co_filename, "<frozen _collections_abc>", "<frozen os>")
+
+
+class _Watched(_Environ):  # type: ignore[misc]
+    """`os.environ` while somebody watches: whoever holds it holds this."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        _asked_for(key)
+        return _Environ.__getitem__(self, key)
+
+    def __iter__(self) -> Any:
+        _asked_for("*")
+        return _Environ.__iter__(self)
+
+
+def _watch_variables(on: bool) -> None:
+    """Change the class of the mapping in its place, so that nobody is left with another one."""
+    before, after = (_Environ, _Watched) if on else (_Watched, _Environ)
+    for mapping in (os.environ, getattr(os, "environb", None)):
+        if type(mapping) is before:
+            mapping.__class__ = after
+
+
+def _asked_for(key: Any) -> None:
+    frame = sys._getframe(2)
+    while frame.f_code.co_filename in _THROUGH and frame.f_back is not None:
+        frame = frame.f_back
+    if is_user(frame):
+        for watch in _whose():
+            watch.asks(os.fsdecode(key) if isinstance(key, str | bytes) else str(key), frame)
+
+
+def _seeding(generator: str, given: bool) -> None:
+    for watch in _whose():
+        watch.seeds(generator, given)
+
+
+# -- imports and threads -----------------------------------------------------------------------------------------------
+
+_start = threading.Thread.start
+_import = builtins.__import__
+_import_module = importlib.import_module
+_generators: Any = None
+_inside = threading.local()  # an import: what it imports in turn belongs to it
+
+
+def _watch_calls(on: bool) -> None:
+    """There is no event for the end of an import, and libraries draw random numbers in theirs (rich does); nor for the
+    start of a thread."""
+    owner: Any
+    for owner, name, plain, watched in (
+        (builtins, "__import__", _import, _watched_import),
+        (importlib, "import_module", _import_module, _watched_import_module),
+        (threading.Thread, "start", _start, _watched_start),
+    ):
+        before, after = (plain, watched) if on else (watched, plain)
+        if getattr(owner, name) is before:
+            setattr(owner, name, after)
+
+
+def _watched_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+    if (not level and not fromlist and name in sys.modules) or getattr(_inside, "an_import", False):
+        return _import(name, globals, locals, fromlist, level)
+    with _Importing():
+        return _import(name, globals, locals, fromlist, level)
+
+
+def _watched_import_module(name: str, package: str | None = None) -> Any:
+    if name in sys.modules or getattr(_inside, "an_import", False):
+        return _import_module(name, package)
+    with _Importing():
+        return _import_module(name, package)
+
+
+def _watched_start(thread: threading.Thread) -> None:
+    """A thread has no context of its own: it is told whose it is."""
+    watch = _owner()
+    if watch is not None and not watch._shared:
+        setattr(thread, _TAG, watch)
+    _start(thread)
+
+
+class _Importing:
+    """Around an import that is not part of another one."""
+
+    def __enter__(self) -> None:
+        self._before = _states()
+        _inside.an_import = True
+
+    def __exit__(self, *_: object) -> None:
+        _inside.an_import = False
+        if (after := _states()) != self._before:
+            for watch in _whose():
+                watch.imported(self._before, after)
+
+
+def _states() -> dict[str, Any]:
+    """Of the global generators that are loaded."""
+    if "random" not in sys.modules and "numpy.random.mtrand" not in sys.modules:
+        return {}
+    global _generators
+    before, _inside.an_import = getattr(_inside, "an_import", False), True  # ours, and what numpy imports to tell
+    try:
+        if _generators is None:
+            from . import generators as _generators  # a process that has none needs no module to look at them
+        found: dict[str, Any] = _generators.states(_seeding)
+        return found
+    finally:
+        _inside.an_import = before
+
+
+def leave_out(trace: TracebackType | None) -> None:
+    """Take the frames of watched imports out of a traceback: nobody wrote them."""
+    while trace is not None:
+        while trace.tb_next is not None and trace.tb_next.tb_frame.f_code.co_filename == __file__:
+            trace.tb_next = trace.tb_next.tb_next
+        trace = trace.tb_next
+
+
+# -- audit events ------------------------------------------------------------------------------------------------------
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if _open and (notice := _NOTICED.get(event)) is not None:
+        try:
+            notice(*args)
+        except Exception:  # noqa: BLE001 - whatever is odd about an event, the step's own call goes on
+            pass
+
+
+def _notice_open(path: Any, mode: str | None, flags: int, *_: Any) -> None:
+    if isinstance(path, int) or (flags and flags & getattr(os, "O_DIRECTORY", 0)):
+        return
+    if mode is None:
+        access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+        reading = access == os.O_RDONLY or (access == os.O_RDWR and not flags & (os.O_TRUNC | os.O_EXCL))
+    else:
+        reading = "r" in mode or ("+" in mode and "a" in mode)
+    if reading and type(path) is str and path.startswith(never()):
+        return
+    full = os.path.abspath(os.fsdecode(path))
+    if not is_never(full):
+        for watch in _whose():
+            watch.reads(full) if reading else watch.writes(full)
+
+
+def _notice_listing(path: Any = None, *_: Any) -> None:
+    if isinstance(path, int):
+        return
+    full = os.path.abspath(os.fsdecode(path or "."))
+    if not is_never(os.path.join(full, "")):
+        for watch in _whose():
+            watch.lists(full)
+
+
+def _notice_folder(path: Any, *_: Any) -> None:
+    for watch in _whose():
+        watch.makes_folder(os.path.abspath(os.fsdecode(path)))
+
+
+def _notice_rename(source: Any, target: Any, *_: Any) -> None:
+    for watch in _whose():
+        watch.renames(os.path.abspath(os.fsdecode(source)), os.path.abspath(os.fsdecode(target)))
+
+
+def _notice_lookup(host: Any, port: Any = None, *_: Any) -> None:
+    if host is not None:
+        for watch in _whose():
+            watch.looks_up(os.fsdecode(host), port)
+
+
+def _notice_connection(_socket: Any, address: Any) -> None:
+    for watch in _whose():
+        watch.connects(address)
+
+
+def _notice_process(program: Any, args: Any = None, *_: Any) -> None:
+    if isinstance(args, list | tuple) and args:
+        program = args[0]
+    words = os.fsdecode(program).split(maxsplit=1)
+    for watch in _whose():
+        watch.starts(os.path.basename(words[0]) if words else "a program")
+
+
+def _notice_database(path: Any, *_: Any) -> None:
+    text = os.fsdecode(path).removeprefix("file:").partition("?")[0]
+    if text in ("", ":memory:"):
+        return
+    full = os.path.abspath(text)
+    for watch in _whose():
+        watch.reads(full) if os.path.exists(full) else watch.writes(full)
+
+
+_NOTICED: dict[str, Callable[..., None]] = {
+    "open": _notice_open,
+    "os.listdir": _notice_listing,
+    "os.scandir": _notice_listing,
+    "os.mkdir": _notice_folder,
+    "os.rename": _notice_rename,
+    "socket.getaddrinfo": _notice_lookup,
+    "socket.gethostbyname": _notice_lookup,
+    "socket.connect": _notice_connection,
+    "subprocess.Popen": _notice_process,
+    "os.system": _notice_process,
+    "os.exec": _notice_process,
+    "os.posix_spawn": _notice_process,
+    "sqlite3.connect": _notice_database,
+}
