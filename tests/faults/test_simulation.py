@@ -29,7 +29,7 @@ from penstock.testing.simulation import Play, Simulated, played
 from .drawn_pipelines import Drawn
 from .reference import BLOCKED, CACHED, FAILED, SUCCEEDED, Before, Ending, Key, Reference
 
-SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "2400"))
+SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "2040"))
 _PARTS = 24
 _ON_DISK = 12  # one seed of so many has its run log in a file
 
