@@ -140,7 +140,21 @@ SHAPES = {
     "effect": ("x: int) -> str:", 'return f"told {{x}} {n}"'),
 }
 HEAD = HEAD.replace("import truth_trace\n", "from pathlib import Path\n\nimport truth_trace\n")
-OFTEN = ("gate", "guarded", "guarded", "maybe", "listed", "mapped", "mapped", "joined", "coarse", "twin")
+OFTEN = (
+    "gate",
+    "guarded",
+    "guarded",
+    "maybe",
+    "listed",
+    "mapped",
+    "mapped",
+    "joined",
+    "coarse",
+    "twin",
+    "two",
+    "two",
+    "two",
+)
 GIVES = {
     "listed": "list",
     "large": "list",

@@ -148,7 +148,9 @@ def test_an_import_that_leads_elsewhere_misses(lab: Lab) -> None:
 def test_another_version_of_a_package_that_is_used_misses(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = environment.package_versions()
     for step, trace in lab.project.traces.items():
-        used = {name.partition(".")[0] for each in trace.entered for name in each.modules.values()}
+        used = {name.partition(".")[0] for each in trace.entered for name in each.modules.values()} - {
+            lab.project.library
+        }
         for package in sorted(used & versions.keys()):
             monkeypatch.setattr(environment, "_versions", {**versions, package: "0.0.edited"})
             after = lab.of(step)
