@@ -50,6 +50,7 @@ class Peer(NamedTuple):
     settings: tuple[tuple[str, str], ...] = ()
     files: tuple[tuple[str, str], ...] = ()  # written once, below {home}
     distribution: str = ""
+    count: tuple[str, ...] = ()  # prints how many step runs its store has, where some may be lost
 
 
 PEERS = (
@@ -65,7 +66,9 @@ PEERS = (
          settings=(("DAGSTER_HOME", "{home}"),), files=(("dagster.yaml", "telemetry:\n  enabled: false\n"),)),
     Peer("prefect", ("prefect",), "from prefect import flow, task",
          "states in SQLite by a server started for the run, results as files",
-         settings=(("PREFECT_HOME", "{home}"), ("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "240"))),
+         settings=(("PREFECT_HOME", "{home}"), ("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "240")),
+         count=("{python}", "-c", "import sqlite3; print(sqlite3.connect('{home}/prefect.db').execute("
+                "'select count(*) from task_run').fetchone()[0])")),
     Peer("kfp.local", ("kfp",), "from kfp import dsl, local", "files", steps=10, distribution="kfp"),
     Peer("flytekit", ("flytekit",), "from flytekit import task, workflow", "temporary files, no metadata"),
     Peer("zenml", ("zenml[local]",), "from zenml import pipeline, step", "artifacts, metadata in SQLite", steps=20,
@@ -151,7 +154,13 @@ def measured(peer: Peer) -> dict[str, Any]:
     ).strip()  # fmt: skip
     facts = {"name": peer.name, "version": version, "packages": packages, "size_mb": round(size_mb, 1)}
     imported = import_cost(python, peer.imports, home, surroundings(HELLO))
-    return facts | {"import_cpu_s": round(imported, 3)} | figures(run, peer.steps) | {"keeps": peer.keeps}
+    found = figures(run, peer.steps)
+    keeps = peer.keeps
+    if peer.count:
+        begun = HELLO * (RUNS + 1) + peer.steps * RUNS
+        counted = int(checked(filled(peer.count, HELLO), home, surroundings(HELLO)))
+        keeps += f" ({counted} of {begun} step runs were there in the end)"
+    return facts | {"import_cpu_s": round(imported, 3)} | found | {"keeps": keeps}
 
 
 def penstock() -> dict[str, Any]:
