@@ -30,8 +30,8 @@ test: $(VENV)/.dev ## every test; sets everything up
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## style
-	$(BIN)/ruff check src tests bench examples
-	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench soak examples
+	$(BIN)/ruff format --check src tests bench soak examples
 
 types: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
@@ -41,8 +41,11 @@ layers: $(VENV)/.dev ## the rules between rooms
 
 check: lint types layers test ## what CI runs
 
-bench: $(VENV)/.dev ## measure; writes docs/performance.md
+bench: $(VENV)/.dev ## measure; writes docs/performance.md (about an hour)
 	$(BIN)/python -m bench
+
+soak: $(VENV)/.dev ## kill and resume real runs, 300 times; writes docs/soak.md
+	$(BIN)/python -m soak
 
 pictures: $(VENV)/.dev ## draw the README's pictures again, from a real run
 	$(BIN)/python docs/pictures/draw.py
@@ -57,4 +60,4 @@ requirements: ## pin every dependency again, with hashes
 clean: ## remove the environment and what runs left in the examples
 	rm -rf $(VENV) examples/*/.penstock examples/*/data
 
-.PHONY: help demo pictures docs setup test lint types layers check bench requirements clean
+.PHONY: help demo pictures docs setup test lint types layers check bench soak requirements clean

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from .measuring import Figures, fresh, interleaved
 from .pipelines import CHAIN, FLOOR, HELLO
-from .report import Row, environment, row
+from .report import RUNS, Row, environment, row
 
-RUNS = int(os.environ.get("BENCH_RUNS", "9"))
 STEPS = 1_000  # more than the hundred that people ask about, so that the difference stands well above the noise
 
 

@@ -10,9 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .report import Row, environment, row
-
-RUNS = int(os.environ.get("BENCH_RUNS", "9"))
+from .report import RUNS, Row, environment, row
 
 # CPU time of one thread, the least of many rounds: what the machine does besides is not the question here.
 PROBE = """

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from .measuring import interleaved
 from .pipelines import HELLO
-from .report import Row, environment, row
+from .report import RUNS, Row, environment, row
 
 SMALL, BIG = 10_000, int(os.environ.get("BENCH_HISTORY", "1_000_000"))
-RUNS = int(os.environ.get("BENCH_RUNS", "9"))
 BUILDING = Path(__file__).with_name("building.py")
 
 # The real runs that `building.py` copies. Numbers have seven digits, so that copies differ in value and not in size.

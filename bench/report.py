@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+RUNS = int(os.environ.get("BENCH_RUNS", "9"))
 Row = tuple[str, str, str, str]  # what, measured, to reach, verdict
 _VERDICTS = {True: "reached", False: "missed"}
 

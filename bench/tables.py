@@ -9,16 +9,14 @@ run in the environment of this script.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from .report import Row, environment, row
+from .report import RUNS, Row, environment, row
 
-RUNS = int(os.environ.get("BENCH_RUNS", "9"))
 KINDS = ("pandas", "polars", "pyarrow")
 TABLE_BYTES = 1_000_000 * 10 * 8
 

@@ -8,7 +8,6 @@ ready step runs on the main thread, where debugger, prints and signals work; sev
 from __future__ import annotations
 
 import heapq
-import os
 import selectors
 import signal
 from collections import deque
@@ -17,7 +16,7 @@ from time import monotonic
 
 import msgspec
 
-from ..core.errors import FencedError, PenstockError
+from ..core.errors import PenstockError
 from ..graph import Graph, Node
 from ..ports.events import (
     AttemptFailed,
@@ -28,11 +27,11 @@ from ..ports.events import (
     RunView,
     StepBlocked,
     StepCancelled,
-    StepEvent,
     StepSkipped,
 )
 from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepRun, StepState
 from ..ports.runlog import Store
+from .apart import LOOK_AGAIN_S, Apart
 from .arguments import Blocked, NotReady, Skipped, Unreadable
 from .capture import teed
 from .execute import Execution
@@ -40,15 +39,14 @@ from .frontier import Frontier, Item
 from .launcher import Launcher, Prepared, refused
 from .listener import Listener, Silent
 from .ownership import Ownership
-from .processes import Ended, StepExit, StepProcesses, lost_process
-from .processtree import born_since, end, is_there_since, now_s, send
+from .processes import StepProcesses
+from .processtree import born_since, end, now_s, send
 from .services import Services
 from .tasks import StepOutcome, StepTask
 from .threads import Threads
 from .workers import WorkerProcess, Workers
 
 _FIRST_LOOK_S = 0.005  # at a key that another run computes; each look waits twice as long as the one before
-_ELSEWHERE_S = 0.2
 _AHEAD = 64  # instances that are decided ahead of a free place, for each worker
 _PATIENCE_S = 5.0
 
@@ -91,16 +89,25 @@ class Scheduler:
         )
         self._threads = Threads(options.workers, self._selector)
         self._processes = StepProcesses(options.step_command, options.workers, self._selector)
+        self._apart = Apart(
+            record.id,
+            self._processes,
+            view,
+            store,
+            self._launcher,
+            self._frontier,
+            self._listener,
+            services.clock,
+            later=self._later,
+            settled=self._settled,
+            flush=self._flush,
+        )
         self._pending: list[Event] = []
-        self._seen = 0  # the last event read back, when steps are processes of their own
         self._room = _AHEAD * max(options.workers, 1)
         self._queue: deque[Prepared] = deque()  # decided, waiting for a free worker or for this thread
         self._thread_queue: deque[Prepared] = deque()  # decided, waiting for a free thread
         self._running: dict[tuple[str, str], Prepared] = {}
         self._parked: dict[str, list[Item]] = {}  # cache keys being computed here, and who waits for each
-        self._unplaced: deque[Item] = deque()  # ready, but every place for a step process is taken
-        self._begun: dict[Item, AttemptStarted] = {}  # by step processes: the newest attempt of each instance
-        self._elsewhere: set[Item] = set()  # a process that is not our child works on these
         self._inline_since: float | None = None
         self._timers: list[tuple[float, int, Item]] = []
         self._ticket = 0
@@ -115,8 +122,8 @@ class Scheduler:
 
     def run(self) -> RunState:
         """To the end. Returns the run's state; a step's failure is recorded, not raised."""
-        if self._options.step_command:  # events up to here are in the view already
-            self._seen = max((sequence for sequence, _ in self._store.events(self._record.id)), default=0)
+        if self._options.step_command:
+            self._apart.catch_up()
         ownership = Ownership(
             self._store,
             self._record.id,
@@ -166,7 +173,7 @@ class Scheduler:
             if item.is_scope:
                 self._expand(item)
             elif self._options.step_command:
-                self._start_process(item)
+                self._apart.start(item)
             else:
                 self._decide(item)
             if len(self._pending) >= 256:
@@ -323,7 +330,7 @@ class Scheduler:
                 self._view.steps[item.name, item.index] = before
             self._frontier.ready.extend(self._parked.pop(key))
             wait = self._looks.get(item, _FIRST_LOOK_S)
-            self._looks[item] = min(2 * wait, _ELSEWHERE_S)
+            self._looks[item] = min(2 * wait, LOOK_AGAIN_S)
             self._later(item, wait)
 
     def _start_thread(self, task: StepTask) -> None:
@@ -354,67 +361,6 @@ class Scheduler:
         except PenstockError:
             return False  # the attempt itself will fail with this, where it is recorded
 
-    # -- one process per step ------------------------------------------------------------------------------------
-
-    def _start_process(self, item: Item) -> None:
-        """Hand the whole instance to `exec-step`: it decides, runs and records; the loop reads what came of it."""
-        if item in self._elsewhere:
-            self._look_again(item)
-        elif self._view.step(item.name, item.index).state.done:
-            self._frontier.finished(item.name, item.index)
-        elif self._processes.free <= 0:
-            self._unplaced.append(item)
-        else:
-            self._flush()
-            self._processes.start(item)
-
-    def _process_ended(self, item: Item) -> None:
-        ended = self._processes.reap(item)
-        self._frontier.ready.extend(self._unplaced)
-        self._unplaced.clear()
-        self._read_back(item)
-        if ended.code == StepExit.NOT_READY and self._launcher.healing.began:
-            self._frontier.ready.append(item)  # what it needs was opened again just when it looked
-            return
-        if self._is_open(item) and not self._is_anothers(item, ended):
-            self._lost(item, ended)
-        if self._is_open(item):
-            self._elsewhere.add(item)
-            self._later(item, _ELSEWHERE_S)
-        else:
-            self._settled(item)
-
-    def _is_open(self, item: Item) -> bool:
-        run = self._view.step(item.name, item.index)
-        return not run.state.done and run.retry_at is None
-
-    def _is_anothers(self, item: Item, ended: Ended) -> bool:
-        """Whether the attempt that is recorded is not the one that our child began."""
-        if ended.code == StepExit.FENCED:
-            return True
-        begun = self._begun.get(item)
-        return (
-            self._view.step(item.name, item.index).state is StepState.RUNNING
-            and begun is not None
-            and (begun.host, begun.pid) != (os.uname().nodename, ended.pid)
-        )
-
-    def _look_again(self, item: Item) -> None:
-        """At an instance that another process works on. Where that process is gone, or never was, a child of ours
-        takes over; one on another host can only be waited for."""
-        self._read_back(item)
-        if not self._is_open(item):
-            self._elsewhere.discard(item)
-            self._settled(item)
-            return
-        begun = self._begun.get(item)
-        is_running = self._view.step(item.name, item.index).state is StepState.RUNNING and begun is not None
-        if is_running and begun and (begun.host != os.uname().nodename or is_there_since(begun.pid, begun.at)):
-            self._later(item, _ELSEWHERE_S)
-        else:
-            self._elsewhere.discard(item)
-            self._start_process(item)
-
     def _settled(self, item: Item) -> None:
         """An attempt has ended: another one follows, or the instance is done."""
         run = self._view.step(item.name, item.index)
@@ -429,34 +375,6 @@ class Scheduler:
         self._abort = self._abort or (self._graph.fail_fast and failed)
         self._frontier.finished(item.name, item.index)
 
-    def _read_back(self, *ended: Item) -> None:
-        """What step processes recorded, as far as they are ours: of those that run, and of those that just ended."""
-        watched = {*ended, *self._processes.running, *self._elsewhere}
-        for sequence, event in self._store.events(self._record.id, after=self._seen):
-            self._seen = sequence
-            if isinstance(event, StepEvent) and Item(event.step, event.index) in watched:
-                self._view.apply(event)
-                self._listener.event(event)
-                if isinstance(event, AttemptStarted):
-                    self._begun[Item(event.step, event.index)] = event
-
-    def _lost(self, item: Item, ended: Ended) -> None:
-        """Record an attempt whose process ended without recording an end; its policy may want another one."""
-        run = self._view.step(item.name, item.index)
-        events: list[Event] = []
-        for event in lost_process(run, ended, self._services.clock.now_us()):
-            if isinstance(event, AttemptFailed):
-                delay = self._launcher.retry_delay(run.step, run.index, event.attempt, event.failure)
-                retry_at = None if delay is None else event.at + int(delay * 1_000_000)
-                event = msgspec.structs.replace(event, retry_at=retry_at)
-            events.append(event)
-        self._flush()
-        try:
-            self._store.append(self._record.id, self._view.epoch, events)
-        except FencedError:
-            pass  # somebody began it just now, or took the whole run over, which the next beat says
-        self._read_back(item)
-
     # -- waiting -------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
@@ -466,7 +384,7 @@ class Scheduler:
                     for task, outcome in self._workers.readable(worker):
                         self._ended(task, outcome)
                 case Item() as item:
-                    self._process_ended(item)
+                    self._apart.ended(item)
                 case _:
                     for task, outcome, error in self._threads.collect():
                         if error is not None and self.error is None:
@@ -576,7 +494,7 @@ class Scheduler:
                 self._ended(task, outcome)
             stopped = self._processes.stop(patience_s=_PATIENCE_S)
             self._flush()
-            self._read_back(*stopped)
+            self._apart.read_back(*stopped)
             self._cancel_rest(because, stopped)
         state = RunState.FAILED if self._abort and not ownership.stopping else self._view.outcome()
         failed = next((run for run in self._view.steps.values() if run.failure is not None and run.state.done), None)
@@ -597,7 +515,7 @@ class Scheduler:
             *(item for _, _, item in self._timers),
             *(Item(p.task.step, p.task.index) for p in (*self._queue, *self._thread_queue)),
             *(Item(*key) for key in self._running),
-            *self._unplaced,
+            *self._apart.unplaced,
             *self._launcher.healing.held,
             *(item for waiting in self._parked.values() for item in waiting),
             *stopped,
