@@ -32,6 +32,8 @@ from penstock.stores.runlog.database import SQL_FOLDER, packed
 from penstock.stores.runlog.packing import packed_text, unpacked_text
 from penstock.stores.runlog.sqlite import SqliteDatabase
 
+from .conftest import TurnedClock
+
 AT = 1_795_414_725_000_000
 KEY = digest_bytes(b"key")
 
@@ -92,6 +94,17 @@ def test_a_run_whose_owner_is_gone_holds_no_key(store: SqlStore) -> None:
     assert store.append(two, 1, [start()], {KEY: 0}) == frozenset()
 
 
+def test_a_run_whose_owner_hangs_for_longer_than_its_lease_holds_no_key(place) -> None:
+    clock = TurnedClock()
+    store = place.open(clock)
+    one, two = a_run(store, "one"), a_run(store, "two")
+    store.append(one, 1, [start()], {KEY: 0})
+    clock.turn(29)
+    assert store.append(two, 1, [start()], {KEY: 0}) == {KEY}
+    clock.turn(2)
+    assert store.append(two, 1, [start()], {KEY: 0}) == frozenset()
+
+
 def test_a_start_without_a_claim_neither_waits_nor_makes_others_wait(store: SqlStore) -> None:
     one, two, three = (a_run(store, name) for name in ("one", "two", "three"))
     store.append(one, 1, [start()])
@@ -118,7 +131,7 @@ import sys, time
 from pathlib import Path
 from penstock.stores.runlog import open_store
 sys.path.insert(0, sys.argv[3])
-from test_runlog_claims import KEY, a_run, start
+from tests.conformance.test_runlog_claims import KEY, a_run, start
 store = open_store(sys.argv[1], home=Path(sys.argv[2]))
 store.append(a_run(store, "holder"), 1, [start()], {KEY: 0})
 print("held", flush=True)
@@ -128,7 +141,7 @@ time.sleep(600)
 
 def test_a_holder_that_is_killed_lets_go_at_once(shared_place) -> None:
     store = shared_place.open()
-    arguments = [sys.executable, "-c", HOLDER, shared_place.url, str(shared_place.home), str(Path(__file__).parent)]
+    arguments = [sys.executable, "-c", HOLDER, shared_place.url, str(shared_place.home), str(Path(__file__).parents[2])]
     holder = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"

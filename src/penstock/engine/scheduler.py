@@ -252,7 +252,8 @@ class Scheduler:
         options = self._nodes[self._queue[0].task.step].options
         if options.isolation != "auto" or options.timeout_s is not None or options.limits is not None:
             return None
-        if (self._queue[0].task.step, self._queue[0].task.index) in self._view.left_running:
+        task = self._queue[0].task
+        if (task.step, task.index) in self._view.left_running and self._options.worker_module:
             return None  # it may have been this step that ended the process: another time it ends a worker
         return self._queue.popleft()
 

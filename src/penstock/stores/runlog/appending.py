@@ -78,11 +78,7 @@ class Append:
         if kind is RunCancelRequested:  # anybody may ask
             self._change_run("request_cancel")
             return
-        if writer_epoch != self.epoch:
-            raise FencedError(
-                f"run '{self.run_id}' has been taken over: its epoch is {self.epoch}, this process has {writer_epoch}",
-                hint=f"it goes on elsewhere; see: penstock show {self.run_id}",
-            )
+        self._check_epoch(writer_epoch)
         match event:
             case RunStarted():
                 self._change_run("start_run", event.at)
@@ -147,6 +143,13 @@ class Append:
             case _:
                 pass
         self._keep(key, stored, next_step_run(before, event), claim)
+
+    def _check_epoch(self, writer: int) -> None:
+        if writer != self.epoch:
+            raise FencedError(
+                f"run '{self.run_id}' has been taken over: its epoch is {self.epoch}, this process has {writer}",
+                hint=f"it goes on elsewhere; see: penstock show {self.run_id}",
+            )
 
     def _change_run(self, statement: str, *values: Any) -> None:
         self._run_changes.append((statement, [(*values, self.run_no)]))

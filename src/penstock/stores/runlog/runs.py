@@ -191,9 +191,15 @@ class RunsPart(LivenessPart, WaitingPart):
                 elif holder == run_id:
                     if (step, index) != starts[key]:  # else an earlier attempt of its own, which this one follows
                         refused.add(key)
-                elif holder is not None and state == "running" and self._owner_alive(holder, host, lease_until):
+                elif holder is not None and state == "running" and self._is_at_work(holder, host, lease_until):
                     refused.add(key)
         return frozenset(refused)
+
+    def _is_at_work(self, run_id: str, host: str, lease_until: int | None) -> bool:
+        """Whether a run's owner lives and does what it should: one that hangs lets its lease run out."""
+        if not self._owner_alive(run_id, host, lease_until):
+            return False
+        return lease_until is not None and lease_until > self.database.now_us()
 
     def find_run(self, run_id: str) -> RunSummary | None:
         rows = self.database.rows_where("select_runs", "WHERE r.id = ?", (run_id,))
