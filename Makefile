@@ -44,6 +44,9 @@ check: lint types layers test ## what CI runs
 bench: $(VENV)/.dev ## measure; writes docs/performance.md (about an hour)
 	$(BIN)/python -m bench
 
+bench-peers: $(VENV)/.dev ## measure other libraries; writes bench/peers/peers.json (installs them, an hour)
+	$(BIN)/python -m bench.peers
+
 soak: $(VENV)/.dev ## kill and resume real runs, 300 times; writes docs/soak.md
 	$(BIN)/python -m soak
 
@@ -60,4 +63,4 @@ requirements: ## pin every dependency again, with hashes
 clean: ## remove the environment and what runs left in the examples
 	rm -rf $(VENV) examples/*/.penstock examples/*/data
 
-.PHONY: help demo pictures docs setup test lint types layers check bench soak requirements clean
+.PHONY: help demo pictures docs setup test lint types layers check bench bench-peers soak requirements clean
