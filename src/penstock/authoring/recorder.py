@@ -194,6 +194,8 @@ class Recorder:
 
     def annotation_here(self, handle: Handle) -> Any:
         """A handle's annotation as seen from the current scope: one `list` per scope that is left."""
+        if handle._scope == self._scope:
+            return handle._annotation
         inside, here = self._chain(handle._scope), self._chain(self._scope)
         left = len(inside) - _common(inside, here)
         annotation = handle._annotation

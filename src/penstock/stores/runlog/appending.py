@@ -23,7 +23,7 @@ from ...ports.events import (
 )
 from ...ports.records import StepRun, StepState
 from .database import Batch, Row, packed, place_of
-from .rows import STATE_AT, StoredStep, encoded, event_body
+from .rows import StoredStep, encoded, event_body
 
 StepKey = tuple[str, str]
 
@@ -50,7 +50,6 @@ class Append:
         self.run_id = run_id
         self.run_no = run_no
         self.epoch = epoch
-        self.before = (epoch, last_seq)
         self.seq = last_seq
         self.steps: dict[StepKey, StoredStep] = {}  # what changed
         self.gone: set[StepKey] = set()  # what was undone, before what changed since
@@ -59,7 +58,6 @@ class Append:
         self._lease_until = lease_until
         self._claims = claims
         self._inline = set() if inline is None else inline
-        self._counts = [0] * len(STATE_AT)
         self._events: list[Row] = []
         self._run_changes: list[Batch] = []
         self._artifacts: list[Row] = []
@@ -104,11 +102,6 @@ class Append:
             ("insert_cache_entry", self._cache_entries),
         ]
         return [batch for batch in every if batch[1]]
-
-    @property
-    def advance(self) -> Row:
-        """The values of `advance_run`: it changes nothing where the run is no longer as it was taken to be."""
-        return (self.seq, *self._counts, self.run_no, *self.before)
 
     def _add_to_step(self, event: StepEvent) -> None:
         key = (event.step, event.index)
@@ -173,24 +166,19 @@ class Append:
         for key, stored in every.items():
             reopened = reopened_step_run(stored.run)
             if reopened is None:
-                self._undo(key, stored)
+                self._undo(key)
             elif reopened is not stored.run:
                 self._keep(key, stored, reopened, None)
 
-    def _undo(self, key: StepKey, stored: StoredStep) -> None:
+    def _undo(self, key: StepKey) -> None:
         """A step run that is as if it had never been decided."""
-        self._counts[STATE_AT[stored.run.state]] -= 1
         self.gone.add(key)
         self.steps.pop(key, None)
 
     def _keep(self, key: StepKey, stored: StoredStep | None, run: StepRun, claim: bytes | None) -> None:
-        """Store what became of a step run, with its counters."""
-        if stored is not None:
-            self._counts[STATE_AT[stored.run.state]] -= 1
-            self.steps[key] = StoredStep(run, (*stored.seqs, self.seq), claim)
-        else:
-            self.steps[key] = StoredStep(run, (self.seq,), claim)
-        self._counts[STATE_AT[run.state]] += 1
+        """Store what became of a step run."""
+        before = stored.seqs if stored is not None else ()
+        self.steps[key] = StoredStep(run, (*before, self.seq), claim)
 
     def _make(self, event: StepSucceeded | StepCached) -> None:
         for ref in event.outputs.values():

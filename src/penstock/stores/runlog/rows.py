@@ -9,12 +9,11 @@ import msgspec
 
 from ...ports.events import EVENT_DECODER, Event, RunResumed, StepEvent, next_step_run, reopened_step_run
 from ...ports.records import RunRecord, RunState, RunSummary, StepRun, StepState
-from .database import Row, unpacked
+from .database import Database, Row, unpacked
 from .packing import packed_text, unpacked_text
 
 ENCODER = msgspec.json.Encoder()
-STATES = tuple(state.value for state in StepState)  # the order of the counters in `advance_run` and `select_runs`
-STATE_AT = {state: at for at, state in enumerate(StepState)}
+STATES = tuple(state.value for state in StepState)  # the order of the counters in `set_counts` and `select_runs`
 
 _event = EVENT_DECODER.decode
 _decode = msgspec.json.decode
@@ -156,3 +155,9 @@ class StoredStep:
 def seqs_of(row: Row) -> tuple[int, ...]:
     """Which events a row of `step_run` stands for."""
     return tuple(map(int, row[3].split(",")))
+
+
+def set_counts(database: Database, run_no: int) -> None:
+    """Keep how many step runs ended in which state, in the open transaction."""
+    counts: dict[str, int] = dict(database.rows("counts", (run_no,)))
+    database.run("set_counts", (*(counts.get(state, 0) for state in STATES), run_no))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ...core.canonical import digest_bytes
-from ...core.errors import FencedError, NotFoundError, did_you_mean
+from ...core.errors import NotFoundError, did_you_mean
 from ...core.ids import run_id as make_run_id
 from ...ports.events import AttemptStarted, Event, RunFinished, RunResumed, RunStarted, attempts_of
 from ...ports.records import Attempt, RunRecord, RunState, RunSummary, StepRun
@@ -16,7 +16,7 @@ from ...ports.runlog import RunQuery
 from .appending import Append, StepKey
 from .database import Batch, Database, packed, place_of
 from .liveness import LEASE_US, LivenessPart
-from .rows import StoredRun, StoredStep, decoded_event, event_body, record_row, seqs_of
+from .rows import STATES, StoredRun, StoredStep, decoded_event, event_body, record_row, seqs_of, set_counts
 from .waiting import WaitingPart
 
 _PAGE = 200
@@ -104,8 +104,10 @@ class RunsPart(LivenessPart, WaitingPart):
                     refused = self._refused(run_id, events, claims)
                     if refused:
                         events = [e for e in events if not (type(e) is AttemptStarted and e.key in refused)]
-                change = self._advanced(run_id, epoch, events, known, claims or {})
+                change, is_over = self._changed(run_id, epoch, events, known, claims or {})
                 self.database.write([*waiting, *change.run_batches(), *change.step_batches()])
+                if is_over:
+                    set_counts(self.database, change.run_no)
                 last_seq, known.last_seq = change.seq, -1  # until the commit is through, it proves nothing
             self._written(waiting)
             self._remember(known, change, last_seq)
@@ -113,26 +115,19 @@ class RunsPart(LivenessPart, WaitingPart):
                 self._known.pop(run_id, None)
         return refused
 
-    def _advanced(
+    def _changed(
         self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claims: Mapping[str, int]
-    ) -> Append:
-        """What the events do to the rows; the run's own row has moved on with it, so that nobody else can."""
-        if known.last_seq > 0:  # as a rule nobody else has appended: one statement says so and moves on
-            try:
-                change = self._change(run_id, epoch, events, known, claims)
-            except FencedError:
-                pass  # by what is known here, which may be old
-            else:
-                if self.database.run("advance_run", change.advance) == 1:
-                    return change
-        known.forget()
+    ) -> tuple[Append, bool]:
+        """What the events do to the rows, against the run as it is in this transaction; and whether the run is over."""
         head = self.database.one("lock_run", (run_id,))
         if head is None:
             raise self._no_run(run_id)
-        known.run_no, known.epoch, known.last_seq = head
-        change = self._change(run_id, epoch, events, known, claims)
-        self.database.run("advance_run", change.advance)
-        return change
+        run_no, stored_epoch, last_seq, state = head
+        if (stored_epoch, last_seq) != (known.epoch, known.last_seq):
+            known.forget()
+            known.run_no, known.epoch, known.last_seq = run_no, stored_epoch, last_seq
+        is_over = state != RunState.RUNNING or any(type(event) is RunFinished for event in events)
+        return self._change(run_id, epoch, events, known, claims), is_over
 
     def _change(
         self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claims: Mapping[str, int]
@@ -262,9 +257,13 @@ class RunsPart(LivenessPart, WaitingPart):
         return digest
 
     def _summary(self, stored: StoredRun) -> RunSummary:
-        if stored.state is RunState.RUNNING and not self._owner_alive(stored.run_id, stored.host, stored.lease_until):
-            return msgspec.structs.replace(stored.summary, state=RunState.INTERRUPTED)
-        return stored.summary
+        if stored.state is not RunState.RUNNING:
+            return stored.summary
+        alive = self._owner_alive(stored.run_id, stored.host, stored.lease_until)
+        state = RunState.RUNNING if alive else RunState.INTERRUPTED
+        counts: dict[str, int] = dict(self.database.rows("counts", (stored.run_no,)))
+        in_order = {name: counts[name] for name in STATES if name in counts}
+        return msgspec.structs.replace(stored.summary, state=state, counts=in_order)
 
     def _stored_run(self, run_id: str) -> StoredRun:
         rows = self.database.rows_where("select_runs", "WHERE r.id = ?", (run_id,))

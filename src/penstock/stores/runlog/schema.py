@@ -15,7 +15,7 @@ from ...core.errors import StoreTooNewError
 from ...ports.events import RunResumed
 from .appending import Append
 from .database import SQL_FOLDER, Database, place_of
-from .rows import decoded_event
+from .rows import decoded_event, set_counts
 
 VERSION = 2  # the newest migration in sql/
 _REMAKES = frozenset({2})  # migrations after which the projections are made anew from the events
@@ -68,9 +68,8 @@ def remake_projections(database: Database) -> None:
         change = Append(run_id, run_no, first, 0, lambda key: None, list, lambda: 0)
         for event in events:
             change.add(event, event.epoch if isinstance(event, RunResumed) else change.epoch)
-        database.run("reset_counts", (run_no,))
-        database.run("advance_run", (*change.advance[:-2], epoch, 0))
         database.write(change.step_batches())
+        set_counts(database, run_no)
 
 
 def _migrations() -> list[tuple[int, str]]:

@@ -6,6 +6,8 @@
 -- A `place` is an event: its run's number times 2^32, plus its sequence number. As the table's own row number it makes
 -- every append go to the end of the last page, which is written once and filled whole.
 -- The tables that are projections are made anew from the events, after this (schema.py).
+-- A row of `runs` is no longer rewritten by every append: its counters are written when the run finishes, and counted
+-- from `step_runs` until then; `last_seq` means nothing any more.
 
 DROP TABLE attempts;
 DROP TABLE edges;

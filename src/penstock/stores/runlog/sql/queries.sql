@@ -48,7 +48,9 @@ SELECT id FROM runs WHERE id LIKE ? ESCAPE '!' OR id LIKE ? ESCAPE '!' ORDER BY 
 -- appending ----------------------------------------------------------------------------------------------------------
 
 -- name: lock_run
-SELECT no, epoch, last_seq FROM runs WHERE id = ? {lock}
+SELECT r.no, r.epoch, (SELECT max(e.place) FROM events e WHERE e.place < (r.no + 1) * 4294967296) & 4294967295,
+       r.state
+FROM runs r WHERE r.id = ? {lock}
 
 -- name: insert_event
 INSERT INTO events (place, body) VALUES (?, ?)
@@ -81,11 +83,13 @@ UPDATE run_records SET code = COALESCE(?, code), environment = COALESCE(?, envir
 -- name: request_cancel
 UPDATE runs SET cancel_requested = 1 WHERE no = ?
 
--- name: advance_run
-UPDATE runs SET last_seq = ?, pending = pending + ?, running = running + ?, succeeded = succeeded + ?,
-    cached = cached + ?, failed = failed + ?, timed_out = timed_out + ?, cancelled = cancelled + ?,
-    upstream_failed = upstream_failed + ?, skipped = skipped + ?
-WHERE no = ? AND epoch = ? AND last_seq = ?
+-- name: counts
+SELECT state, count(*) FROM step_runs WHERE run_no = ? GROUP BY state
+
+-- name: set_counts
+UPDATE runs SET pending = ?, running = ?, succeeded = ?, cached = ?, failed = ?, timed_out = ?, cancelled = ?,
+    upstream_failed = ?, skipped = ?
+WHERE no = ?
 
 -- name: step_run
 SELECT step, "index", first_seq, seqs FROM step_runs WHERE run_no = ? AND step = ? AND "index" = ?
@@ -226,8 +230,3 @@ DELETE FROM cache_leases WHERE until <= ?
 
 -- name: run_numbers
 SELECT no, id, epoch FROM runs ORDER BY no
-
--- name: reset_counts
-UPDATE runs SET last_seq = 0, pending = 0, running = 0, succeeded = 0, cached = 0, failed = 0, timed_out = 0,
-    cancelled = 0, upstream_failed = 0, skipped = 0
-WHERE no = ?
