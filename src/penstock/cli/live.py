@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from ..graph import Graph
 from ..ports.events import AttemptFailed, AttemptStarted, Event
 from ..ports.records import RunRecord, StepRun
-from .progress import Tally, begun, finished, mapped, summary_lines
+from .progress import Tally, begun, finished, mapped, summary_lines, waits
 from .records import failure_shown
 from .render import paint, shortened, shown_seconds, speaks_unicode
 from .streams import lasting
@@ -67,6 +67,9 @@ class LiveProgress(Tally):
         line = self._running.get((step, index))
         if line is not None:
             line.done, line.total, line.note = done, total, note
+
+    def waiting(self, step: str, index: str, run_id: str) -> None:
+        self._area.say(waits(step, index, run_id))
 
     def stopping(self, at_once: bool) -> None:
         if at_once:

@@ -87,6 +87,9 @@ class Tally:
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         return
 
+    def waiting(self, step: str, index: str, run_id: str) -> None:
+        return
+
     def text(self, step: str, index: str, text: str) -> None:
         """Steps of other processes print where steps of this one do."""
         if text:
@@ -172,6 +175,9 @@ class PlainProgress(Tally):
         elif run.state.done and (not self.is_mapped(run.step) or run.failure is not None):
             self.line(finished(run, event, self.attempt_of(run), self._stream))
 
+    def waiting(self, step: str, index: str, run_id: str) -> None:
+        self.line(waits(step, index, run_id))
+
     def map_finished(self, name: str, runs: list[StepRun]) -> None:
         self.line(mapped(name, runs, self.saved_by(name), self._stream))
 
@@ -227,6 +233,9 @@ class JsonStream(Tally):
             return
         self._shown_at[step, index] = now
         self.put({"type": "progress", "step": step, "index": index, "done": done, "total": total, "note": note})
+
+    def waiting(self, step: str, index: str, run_id: str) -> None:
+        self.put({"type": "waiting", "step": step, "index": index, "for": run_id})
 
     def text(self, step: str, index: str, text: str) -> None:
         self.put({"type": "text", "step": step, "index": index, "text": text})
@@ -289,6 +298,11 @@ def mapped(name: str, runs: list[StepRun], saved: float, stream: TextIO) -> str:
         total = f" {shown_seconds(sum(run.seconds for run in runs if run.state.value != 'cached'))}"
         total += f", saved {shown_seconds(saved)}" if "cached" in states else ""
     return f"{symbol(worst, stream)} {name} x {len(runs)}: {counts}{paint(total, 'dim', stream)}"
+
+
+def waits(step: str, index: str, run_id: str) -> str:
+    """A step that another run computes already."""
+    return f"  {name_of(step, index)} waits for run {run_id}, which computes the same"
 
 
 def retried(run: StepRun, event: AttemptFailed, of: str, stream: TextIO) -> str:

@@ -196,14 +196,16 @@ class Launcher:
         """The newest entry whose bytes are there and whose observations still hold, and how many entries there are.
         Anything else is a miss."""
         entries = self._store.entries(key)
-        seen = len(entries)
+        gone: set[str] = set()
         for entry in entries:
+            if entry.run_id in gone:
+                continue
             if not all(self._services.artifacts.intact(ref) for ref in entry.outputs.values()):
                 self._store.forget(key, entry.run_id)
-                seen -= 1
+                gone.add(entry.run_id)
             elif all(self.still_holds(observation) for observation in entry.observations):
-                return entry, seen
-        return None, seen
+                return entry, 0
+        return None, sum(entry.run_id not in gone for entry in entries)
 
     def still_holds(self, seen: Observation) -> bool:
         """Whether the outside is as it was; what cannot be looked at again counts as changed."""

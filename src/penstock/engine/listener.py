@@ -19,6 +19,10 @@ class Listener(Protocol):
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None: ...
 
+    def waiting(self, step: str, index: str, run_id: str) -> None:
+        """Another run computes what this instance needs; it waits for that result."""
+        ...
+
     def text(self, step: str, index: str, text: str) -> None:
         """What a step printed, in chunks, where it has not been shown already."""
         ...
@@ -41,6 +45,9 @@ class Silent:
         return
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
+        return
+
+    def waiting(self, step: str, index: str, run_id: str) -> None:
         return
 
     def text(self, step: str, index: str, text: str) -> None:

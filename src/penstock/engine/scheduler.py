@@ -28,9 +28,10 @@ from ..ports.events import (
     StepBlocked,
     StepCancelled,
     StepSkipped,
+    StepSucceeded,
 )
 from ..ports.records import Failure, FailureClass, RunRecord, RunState, StepRun, StepState
-from ..ports.runlog import Store
+from ..ports.runlog import Claim, Instance, Store
 from .apart import LOOK_AGAIN_S, Apart
 from .arguments import Blocked, NotReady, Skipped, Unreadable
 from .capture import teed
@@ -47,6 +48,7 @@ from .threads import Threads
 from .workers import WorkerProcess, Workers
 
 _FIRST_LOOK_S = 0.005  # at a key that another run computes; each look waits twice as long as the one before
+_WORTH_S = 0.05  # what took longer is made durable at once; quicker results share the commit of what starts next
 _AHEAD = 64  # instances that are decided ahead of a free place, for each worker
 _PATIENCE_S = 5.0
 
@@ -111,8 +113,9 @@ class Scheduler:
         self._inline_since: float | None = None
         self._timers: list[tuple[float, int, Item]] = []
         self._ticket = 0
-        self._claims: dict[str, int] = {}  # keys of starts that are not durable yet -> entries seen
-        self._claimed: dict[str, tuple[Prepared, StepRun | None]] = {}  # the same -> what to go back to if refused
+        self._claims: dict[Instance, Claim] = {}  # of starts that are not durable yet
+        self._before: dict[Instance, StepRun | None] = {}  # the same -> what to go back to if refused
+        self._fruitless: set[str] = set()  # keys whose computation here kept nothing for others: nobody waits for them
         self._ending: set[str] = set()  # keys of results that are not durable yet
         self._looks: dict[Item, float] = {}  # instances that wait for another run's result -> seconds to the next look
         self._async: dict[str, bool] = {}  # step -> whether its coroutine runs in our loop
@@ -226,6 +229,8 @@ class Scheduler:
 
     def _queue_attempt(self, prepared: Prepared, item: Item) -> None:
         key = prepared.shared_key
+        if key is not None and key in self._fruitless:
+            prepared, key = msgspec.structs.replace(prepared, shared_key=None), None
         if key is not None:
             if key in self._parked:  # another instance here computes the same: take its result when it is there
                 self._parked[key].append(item)
@@ -313,25 +318,28 @@ class Scheduler:
         task, key = prepared.task, prepared.shared_key
         self._running[task.step, task.index] = prepared
         if key is not None:
-            self._claims[key] = prepared.entries_seen
-            self._claimed[key] = prepared, self._view.steps.get((task.step, task.index))
+            instance = (task.step, task.index)
+            self._claims[instance] = Claim(prepared.entries_seen, Item(*instance) in self._looks)
+            self._before[instance] = self._view.steps.get(instance)
         now = self._services.clock.now_us()
         self._record_event(msgspec.structs.replace(prepared.started, at=now))
         return task
 
-    def _not_ours(self, keys: frozenset[str]) -> None:
+    def _not_ours(self, refused: dict[Instance, str]) -> None:
         """Another run computes these, or has just done so: their starts were not recorded; look again soon."""
-        for key in keys:
-            prepared, before = self._claimed[key]
-            item = Item(prepared.task.step, prepared.task.index)
-            del self._running[item.name, item.index]
+        for instance, holder in refused.items():
+            item, before = Item(*instance), self._before[instance]
+            prepared = self._running.pop(instance)
             if before is None:
-                del self._view.steps[item.name, item.index]
+                del self._view.steps[instance]
             else:
-                self._view.steps[item.name, item.index] = before
-            self._frontier.ready.extend(self._parked.pop(key))
+                self._view.steps[instance] = before
+            if prepared.shared_key is not None:
+                self._frontier.ready.extend(self._parked.pop(prepared.shared_key, ()))
             wait = self._looks.get(item, _FIRST_LOOK_S)
             self._looks[item] = min(2 * wait, LOOK_AGAIN_S)
+            if holder and 2 * wait >= LOOK_AGAIN_S > wait:  # about 0.3 s after the first look, and once
+                self._listener.waiting(item.name, item.index, holder)
             self._later(item, wait)
 
     def _start_thread(self, task: StepTask) -> None:
@@ -419,6 +427,10 @@ class Scheduler:
         if isinstance(event, AttemptFailed) and self._ownership is not None and self._ownership.stopping:
             event = msgspec.structs.replace(event, retry_at=None)
         self._record_event(event)
+        if key is not None and _kept_nothing(event):
+            self._fruitless.add(key)
+        if outcome.seconds >= _WORTH_S or self._nodes[task.step].options.effect is not None:
+            self._flush()  # what follows may look at the outside, and take long: nothing is lost meanwhile
         if isinstance(event, AttemptFailed) and self._heal(Item(task.step, task.index), event.failure):
             return
         if isinstance(event, AttemptFailed):
@@ -458,10 +470,10 @@ class Scheduler:
         refused = self._store.append(self._record.id, self._view.epoch, events, self._claims)
         if refused:
             self._not_ours(refused)
-        self._claims, self._claimed = {}, {}
+        self._claims, self._before = {}, {}
         self._ending.clear()
         for event in events:
-            if not (refused and isinstance(event, AttemptStarted) and event.key in refused):
+            if not (refused and isinstance(event, AttemptStarted) and (event.step, event.index) in refused):
                 self._listener.event(event)
 
     def _text_writer(self, task: StepTask) -> Callable[[str], None]:
@@ -541,3 +553,8 @@ class Scheduler:
 
 def _interrupted() -> Failure:
     return Failure(FailureClass.CANCELLED, "stopped", ("builtins:KeyboardInterrupt",))
+
+
+def _kept_nothing(event: StepSucceeded | AttemptFailed) -> bool:
+    """Whether a computation is over for good and left nothing that others could take."""
+    return event.retry_at is None if isinstance(event, AttemptFailed) else event.key is None

@@ -25,7 +25,7 @@ from ..ports.events import (
     fold,
 )
 from ..ports.records import FailureClass, RunRecord, StepState
-from ..ports.runlog import Store
+from ..ports.runlog import Claim, Store
 from .arguments import NotReady
 from .capture import teed
 from .endings import ending
@@ -75,11 +75,13 @@ def execute_step(
         return StepExit.FENCED, None
     launcher = Launcher(graph, record, view, store, services)
     try:
+        has_waited = False
         while isinstance(decision := launcher.decide(step, index, engine_attempt=engine_attempt), Prepared):
-            key = decision.shared_key
-            claims = {key: decision.entries_seen} if key is not None else {}
+            claim = Claim(decision.entries_seen, has_waited)
+            claims = {(step, index): claim} if decision.shared_key is not None else {}
             if not store.append(record.id, view.epoch, [decision.started], claims):
                 break
+            has_waited = True
             threading.Event().wait(_ELSEWHERE_S)  # somebody else computes the same: take the result when it is there
         match decision:
             case NotReady():

@@ -101,6 +101,11 @@ class WorkerProcess:
         except OSError:
             pass  # it is dying, which is noticed elsewhere
 
+    def leave_rest(self) -> None:
+        """Forget what has not begun; the process drops it by itself once it is interrupted."""
+        while len(self.tasks) > 1:
+            self.tasks.pop()
+
     def done(self) -> StepTask | None:
         """The first task is over; the next one begins."""
         if not self.tasks:
@@ -214,8 +219,8 @@ _CLOSED = 1 << 30
 
 
 def _wants_it_alone(task: StepTask) -> bool:
-    """What may have to be stopped has nothing waiting behind it."""
-    return task.timeout_s is not None or task.limits is not None
+    """What may have to be stopped has nothing waiting behind it; what acts outside starts only when it really does."""
+    return task.timeout_s is not None or task.limits is not None or task.effect is not None
 
 
 class Workers:
@@ -320,9 +325,12 @@ class Workers:
         try:
             piece = worker.connection.recv(1 << 18, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
-            if worker.dead:  # a child of it still holds the connection
-                yield from self._died(worker)
-            return
+            if not worker.dead:
+                return
+            try:
+                piece = worker.connection.recv(1 << 18, socket.MSG_DONTWAIT)  # what it sent just before it died
+            except OSError:
+                piece = b""  # a child of it still holds the connection
         except ConnectionResetError:
             piece = b""
         if not piece:
@@ -375,8 +383,11 @@ class Workers:
                 yield task, self._stopped(worker, error)
 
     def stop(self, *, patience_s: float) -> Iterator[tuple[StepTask, StepOutcome]]:
-        """End every worker; tasks that are still running get `patience_s` to react to an interrupt."""
+        """End every worker; tasks that are still running get `patience_s` to react to an interrupt. Of tasks that have
+        not begun nothing is said."""
+        self._homeless.clear()
         for worker in self.busy:
+            worker.leave_rest()
             worker.interrupt()
         limit = monotonic() + patience_s
         while self.busy and monotonic() < limit:

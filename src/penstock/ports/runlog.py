@@ -41,6 +41,16 @@ class CacheEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int = 0
 
 
+Instance = tuple[str, str]  # step, index
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What an instance knows of the key that its start claims."""
+
+    seen: int  # entries of the key, none of them a hit
+    has_waited: bool = False  # for another computation, which kept nothing: if nobody claims it now, neither does this
+
+
 class RunLog(Protocol):
     """Runs and what happened in them."""
 
@@ -50,13 +60,13 @@ class RunLog(Protocol):
         ...
 
     def append(
-        self, run_id: str, epoch: int, events: Sequence[Event], claims: Mapping[str, int] | None = None
-    ) -> frozenset[str]:
+        self, run_id: str, epoch: int, events: Sequence[Event], claims: Mapping[Instance, Claim] | None = None
+    ) -> dict[Instance, str]:
         """Append all or none, durably, and update the tables in the same transaction.
 
-        `claims` maps cache keys to how many entries the caller saw of each: an AttemptStarted with such a key claims
-        its computation until the attempt is over. Where an attempt elsewhere holds the key and its run's owner is
-        alive, or there are more entries by now, the start is left out of the append; returned are the keys so refused.
+        `claims` says which instances' starts claim their key until the attempt is over. Where a living run's attempt
+        elsewhere holds the key, or there are more entries by now, the start is left out of the append: returned are
+        the instances so refused, with the run that holds their key ("" where a new entry is to be looked at).
 
         Raises FencedError: the run has a newer epoch; an attempt number is taken; or an attempt that is no longer the
         step's newest tries to finish. RunResumed must carry epoch + 1 of the stored one, and takes the run over.

@@ -139,6 +139,9 @@ class Teller:
     def text(self, step: str, index: str, text: str) -> None:
         self.tell(Said(step, index, text))
 
+    def waiting(self, step: str, index: str, run_id: str) -> None:
+        return
+
     def stopping(self, at_once: bool) -> None:
         return
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ...core.errors import FencedError
@@ -31,8 +31,8 @@ StepKey = tuple[str, str]
 class Append:
     """Collects the rows of one append, event by event, against the stored step runs.
 
-    `find` gives a stored step run or None, `find_all` all of a run's; both are asked inside the transaction. `claims`
-    are the keys that starts of this append claim for their run; `inline` holds digests of values that are in no blob.
+    `find` gives a stored step run or None, `find_all` all of a run's; both are asked inside the transaction. `claimed`
+    are the instances whose starts claim their key for their run; `inline` holds digests of values that are in no blob.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Append:
         find: Callable[[StepKey], StoredStep | None],
         find_all: Callable[[], list[StoredStep]],
         lease_until: Callable[[], int],
-        claims: Collection[str] | Mapping[str, int] = (),
+        claimed: Collection[StepKey] = (),
         inline: set[str] | None = None,
     ) -> None:
         self.run_id = run_id
@@ -56,7 +56,7 @@ class Append:
         self._find = find
         self._find_all = find_all
         self._lease_until = lease_until
-        self._claims = claims
+        self._claimed = claimed
         self._inline = set() if inline is None else inline
         self._events: list[Row] = []
         self._run_changes: list[Batch] = []
@@ -116,7 +116,7 @@ class Append:
                         "process",
                         hint="the newest attempt goes on; this one must stop",
                     )
-                if event.key is not None and event.key in self._claims:
+                if event.key is not None and key in self._claimed:
                     claim = packed(event.key)
                 self._take(event.inputs)
             case StepSucceeded() | AttemptFailed():

@@ -12,9 +12,9 @@ from ...core.errors import NotFoundError, did_you_mean
 from ...core.ids import run_id as make_run_id
 from ...ports.events import AttemptStarted, Event, RunFinished, RunResumed, RunStarted, attempts_of
 from ...ports.records import Attempt, RunRecord, RunState, RunSummary, StepRun
-from ...ports.runlog import RunQuery
+from ...ports.runlog import Claim, Instance, RunQuery
 from .appending import Append, StepKey
-from .database import Batch, Database, packed, place_of
+from .database import Batch, Database, Row, packed, place_of
 from .liveness import LEASE_US, LivenessPart
 from .rows import STATES, StoredRun, StoredStep, decoded_event, event_body, record_row, seqs_of, set_counts
 from .waiting import WaitingPart
@@ -22,7 +22,6 @@ from .waiting import WaitingPart
 _PAGE = 200
 
 
-_NOTHING_REFUSED: frozenset[str] = frozenset()
 _INLINE_KEPT = 100_000
 
 
@@ -91,20 +90,21 @@ class RunsPart(LivenessPart, WaitingPart):
         return self.database.run("insert_run", values) == 1
 
     def append(
-        self, run_id: str, epoch: int, events: Sequence[Event], claims: Mapping[str, int] | None = None
-    ) -> frozenset[str]:
+        self, run_id: str, epoch: int, events: Sequence[Event], claims: Mapping[Instance, Claim] | None = None
+    ) -> dict[Instance, str]:
+        refused: dict[Instance, str] = {}
         if not events:
-            return _NOTHING_REFUSED
+            return refused
         with self.database.lock:
             known = self._known.get(run_id) or self._known.setdefault(run_id, _Known())
             waiting = list(self._waiting)
-            refused = _NOTHING_REFUSED
             with self.database.transaction():
+                claimed: frozenset[Instance] = frozenset()
                 if claims:
-                    refused = self._refused(run_id, events, claims)
+                    claimed, refused = self._claimed(run_id, events, claims)
                     if refused:
-                        events = [e for e in events if not (type(e) is AttemptStarted and e.key in refused)]
-                change, is_over = self._changed(run_id, epoch, events, known, claims or {})
+                        events = [e for e in events if not (type(e) is AttemptStarted and (e.step, e.index) in refused)]
+                change, is_over = self._changed(run_id, epoch, events, known, claimed)
                 self.database.write([*waiting, *change.run_batches(), *change.step_batches()])
                 if is_over:
                     set_counts(self.database, change.run_no)
@@ -116,7 +116,7 @@ class RunsPart(LivenessPart, WaitingPart):
         return refused
 
     def _changed(
-        self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claims: Mapping[str, int]
+        self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claimed: frozenset[Instance]
     ) -> tuple[Append, bool]:
         """What the events do to the rows, against the run as it is in this transaction; and whether the run is over."""
         head = self.database.one("lock_run", (run_id,))
@@ -127,10 +127,10 @@ class RunsPart(LivenessPart, WaitingPart):
             known.forget()
             known.run_no, known.epoch, known.last_seq = run_no, stored_epoch, last_seq
         is_over = state != RunState.RUNNING or any(type(event) is RunFinished for event in events)
-        return self._change(run_id, epoch, events, known, claims), is_over
+        return self._change(run_id, epoch, events, known, claimed), is_over
 
     def _change(
-        self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claims: Mapping[str, int]
+        self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claimed: frozenset[Instance]
     ) -> Append:
         database, run_no = self.database, known.run_no
 
@@ -150,7 +150,7 @@ class RunsPart(LivenessPart, WaitingPart):
             find,
             lambda: self._all_steps(run_no),
             lambda: database.now_us() + LEASE_US,
-            claims,
+            claimed,
             self._inline,
         )
         for event in events:
@@ -172,23 +172,34 @@ class RunsPart(LivenessPart, WaitingPart):
                 known.steps[key] = stored
         known.epoch, known.last_seq = change.epoch, last_seq
 
-    def _refused(self, run_id: str, events: Sequence[Event], claims: Mapping[str, int]) -> frozenset[str]:
-        """Keys that a living attempt elsewhere computes, or that have an entry more than the claimant saw."""
-        starts = {e.key: (e.step, e.index) for e in events if type(e) is AttemptStarted and e.key in claims}
-        refused = set()
-        for key in sorted(name for name in starts if name is not None):
-            digest = packed(key)
+    def _claimed(
+        self, run_id: str, events: Sequence[Event], claims: Mapping[Instance, Claim]
+    ) -> tuple[frozenset[Instance], dict[Instance, str]]:
+        """Which instances have their key to themselves now, and which must wait, for which run."""
+        keys = {(e.step, e.index): e.key for e in events if type(e) is AttemptStarted and e.key is not None}
+        claimed: set[Instance] = set()
+        refused: dict[Instance, str] = {}
+        for instance in sorted((each for each in claims if each in keys), key=lambda each: str(keys[each])):
+            claim, digest = claims[instance], packed(str(keys[instance]))
             self.database.lock_key(digest)
-            for row in self.database.rows("claims", (digest, digest)):
-                entries, step, index, holder, state, host, lease_until = row[0], *row[2:]
-                if entries > claims[key]:
-                    refused.add(key)
-                elif holder == run_id:
-                    if (step, index) != starts[key]:  # else an earlier attempt of its own, which this one follows
-                        refused.add(key)
-                elif holder is not None and state == "running" and self._is_at_work(holder, host, lease_until):
-                    refused.add(key)
-        return frozenset(refused)
+            rows = self.database.rows("claims", (digest, digest))
+            holder = self._holder(run_id, instance, rows)
+            if rows[0][0] > claim.seen:
+                refused[instance] = ""
+            elif holder is not None:
+                refused[instance] = holder
+            elif not claim.has_waited or any(row[4] is not None for row in rows):
+                claimed.add(instance)
+        return frozenset(claimed), refused
+
+    def _holder(self, run_id: str, instance: Instance, rows: Sequence[Row]) -> str | None:
+        """The run that computes a key elsewhere. An earlier attempt of the instance itself is followed by this one."""
+        for _, _, step, index, holder, state, host, lease_until in rows:
+            if holder == run_id and (step, index) != instance:
+                return run_id
+            if holder not in (None, run_id) and state == "running" and self._is_at_work(holder, host, lease_until):
+                return str(holder)
+        return None
 
     def _is_at_work(self, run_id: str, host: str, lease_until: int | None) -> bool:
         """Whether a run's owner lives and does what it should: one that hangs lets its lease run out."""
