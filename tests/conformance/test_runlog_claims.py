@@ -14,24 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.canonical import digest_bytes
-from penstock.core.clock import SystemClock
-from penstock.ports.artifacts import ArtifactRef, Blob
+from penstock.ports.artifacts import ArtifactRef
 from penstock.ports.events import (
     AttemptFailed,
     AttemptStarted,
     Event,
-    RunFinished,
     RunResumed,
-    RunStarted,
     StepSucceeded,
-    fold,
 )
-from penstock.ports.records import Failure, FailureClass, RunRecord, RunState
+from penstock.ports.records import Failure, FailureClass, RunRecord
 from penstock.ports.runlog import Claim
 from penstock.stores.runlog import SqlStore
-from penstock.stores.runlog.database import SQL_FOLDER, packed
 from penstock.stores.runlog.packing import packed_text, unpacked_text
-from penstock.stores.runlog.sqlite import SqliteDatabase
 
 from .conftest import TurnedClock
 
@@ -197,55 +191,3 @@ def test_what_is_packed_comes_back_byte_for_byte(text: str, digest: bytes, more:
 def test_json_of_the_first_stores_is_read_as_it_is() -> None:
     content = msgspec.json.encode({"type": "run_started", "at": 5})
     assert unpacked_text(content) == content
-
-
-def test_a_store_of_the_first_version_is_brought_up_with_all_that_its_events_say(tmp_path: Path) -> None:
-    """The first version's tables, filled as it filled them; its projections are not read, so they stay empty here."""
-    path = tmp_path / "runs.db"
-    clock = SystemClock()
-    database = SqliteDatabase(str(path), clock=clock)
-    database.prepare_fresh()
-    with open(os.path.join(SQL_FOLDER, "0001_first.sql"), encoding="utf-8") as file, database.transaction():
-        database.script(file.read())
-        database.run("insert_schema", (1, 1, AT))
-    model = ArtifactRef("e" * 64, "npy", 5, blobs=(Blob("", "e" * 64, 5),))
-    events = [
-        RunStarted(at=AT),
-        AttemptStarted(at=AT, step="fit", attempt=1, key=KEY, inputs={"x": ["e" * 64]}),
-        lost(),
-        RunResumed(at=AT, epoch=2),
-        AttemptStarted(at=AT, step="fit", attempt=2, key=KEY),
-        StepSucceeded(at=AT, step="fit", attempt=2, outputs={"output": model}, key=KEY, seconds=2.5),
-        RunFinished(at=AT, state=RunState.SUCCEEDED),
-    ]
-    plain = database.connection
-    plain.execute(
-        "INSERT INTO runs (id, pipeline, manifest, host, pid, epoch, state, started_at, last_seq, failed) "
-        "VALUES ('one', 'p', ?, 'h', 1, 2, 'succeeded', ?, ?, 1)",
-        (packed(digest_bytes(b"{}")), AT, len(events)),
-    )
-    plain.execute(
-        "INSERT INTO run_records "
-        "VALUES (1, 'shop', NULL, '{}', '', NULL, 'manual', NULL, ?, '{}', '{}', '{}', 0, '{}')",
-        (AT,),
-    )
-    rows = [(1, seq, msgspec.json.encode(event).decode()) for seq, event in enumerate(events, start=1)]
-    plain.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
-    database.close()
-
-    from penstock.stores.runlog import open_store
-
-    store = open_store(str(path), home=tmp_path)
-    assert store.version() == 2
-    assert [event for _, event in store.events("one")] == events
-    assert store.step_runs("one") == list(fold(events).steps.values())
-    summary = store.find_run("one")
-    assert summary is not None
-    assert (summary.counts, summary.state, summary.record.epoch) == ({"succeeded": 1}, RunState.SUCCEEDED, 2)
-    assert [(each.number, each.state, each.seconds) for each in store.attempts("one")] == [
-        (1, "failed", 0.0),
-        (2, "succeeded", 2.5),
-    ]
-    assert [entry.outputs for entry in store.entries(KEY)] == [{"output": model}]
-    assert "e" * 64 in store.live_digests()
-    store.close()

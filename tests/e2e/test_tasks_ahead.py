@@ -1,4 +1,4 @@
-"""Workers are given quick tasks ahead: nobody waits behind a slow one, and nothing that had not begun is lost or blamed."""
+"""Workers are given quick tasks ahead: nobody waits behind a slow one; what had not begun is neither lost nor blamed."""
 
 from __future__ import annotations
 

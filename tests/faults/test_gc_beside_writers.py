@@ -212,3 +212,68 @@ def main(n: int) -> int:
     code, out, err = finish(process)
     assert (code, out.strip()) == (0, "20000"), err
     assert lab.project().store.find_run(lab.last_run()).state is RunState.SUCCEEDED  # type: ignore[union-attr]
+
+
+# `gc` as it dies with a blob aside: before it has looked (the blob is as old as it was), or as it puts a kept one back.
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from penstock.core.clock import SystemClock
+from penstock.stores.blobs.local import LocalBlobs
+
+root, digest, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+rename = os.rename
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def kept_and_renamed(place, aside):
+    if when == "kept":
+        os.utime(place)  # what `keep` does, between the two looks of `collect`
+    rename(place, aside)
+    if when == "old":
+        die()
+
+os.rename, os.link = kept_and_renamed, die
+LocalBlobs(root / "store", cache=root / "cache", full=False, clock=SystemClock()).collect(digest, 86_400)
+"""
+
+
+def die_with_a_blob_aside(root: Path, when: str) -> tuple[LocalBlobs, str]:
+    blobs = open_store(root)
+    digest = put(blobs, 1)
+    grow_old(blobs)
+    assert subprocess.run([sys.executable, "-c", DIES, str(root), digest, when]).returncode == -9
+    assert list(blobs.list()) == [], "it lies aside"
+    return open_store(root), digest
+
+
+def test_a_kept_blob_that_a_killed_gc_had_aside_is_read_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    blobs, digest = die_with_a_blob_aside(tmp_path, "kept")
+    assert blobs.open_local(digest, len(content(1))).read_bytes() == content(1)
+    assert [found for found, _, _ in blobs.list()] == [digest]
+
+
+@pytest.mark.parametrize("when", ["kept", "old"])
+def test_a_blob_that_a_killed_gc_had_aside_is_there_for_whoever_asks(tmp_path: Path, when: str) -> None:
+    blobs, digest = die_with_a_blob_aside(tmp_path, when)
+    assert blobs.size(digest) == len(content(1))
+    assert blobs.keep(digest, len(content(1)))
+    assert plan_gc(blobs, set()).delete == ()
+
+
+def test_the_next_gc_puts_back_what_a_killed_one_had_aside_before_it_removes_anything(tmp_path: Path) -> None:
+    blobs, digest = die_with_a_blob_aside(tmp_path, "kept")
+    apply(plan_gc(blobs, set(), min_age_s=0.0), blobs)
+    assert [found for found, _, _ in blobs.list()] == [digest]
+    assert blobs.open_local(digest, len(content(1))).read_bytes() == content(1)
+    blobs.sweep(0.0)
+    assert list((tmp_path / "store" / "aside").iterdir()) == []
+
+
+def test_what_nobody_kept_goes_with_the_gc_after_the_one_that_put_it_back(tmp_path: Path) -> None:
+    blobs, digest = die_with_a_blob_aside(tmp_path, "old")
+    apply(plan_gc(blobs, set()), blobs)
+    done = apply(plan_gc(blobs, set()), blobs)
+    assert [found for found, _ in done.delete] == [digest]
+    assert list(blobs.list()) == []

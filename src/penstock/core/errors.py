@@ -14,6 +14,7 @@ PenstockError
 ├── StoreError                 the run log or the artifact store cannot do what was asked
 │   ├── StoreUnavailableError  it cannot be reached, is locked or read-only
 │   ├── StoreTooNewError       it was written by a newer penstock
+│   ├── StoreInUseError        it cannot be brought up to date while an older penstock runs a pipeline in it
 │   └── FencedError            a newer owner or attempt has taken over; this writer must stop
 ├── ArtifactError              a stored value is not usable
 │   ├── ArtifactMissingError   its bytes are gone
@@ -162,6 +163,10 @@ class StoreUnavailableError(StoreError):
 
 class StoreTooNewError(StoreError):
     code = "store-too-new"
+
+
+class StoreInUseError(StoreError):
+    code = "store-in-use"
 
 
 class FencedError(StoreError):

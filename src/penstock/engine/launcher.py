@@ -92,7 +92,7 @@ class Launcher:
         key = cache_key(parts, arguments) if parts is not None else None
         inputs = {argument: flat_digests(each) for argument, each in arguments.items()}
         shared = key is not None and self._use_cache and name not in self._forced
-        hit, seen = self.look_up(key) if key is not None and shared else (None, 0)
+        hit, seen = self.look_up(key, node) if key is not None and shared else (None, 0)
         if key is not None and hit is not None:
             return StepCached(
                 at=now,
@@ -192,7 +192,7 @@ class Launcher:
                 self._store.put_code(found.digest, found.parts, found.packages, found.unseen)
         return self._fingerprints[target]
 
-    def look_up(self, key: str) -> tuple[CacheEntry | None, int]:
+    def look_up(self, key: str, node: Node) -> tuple[CacheEntry | None, int]:
         """The newest entry whose bytes are there and whose observations still hold, and how many entries there are.
         Anything else is a miss."""
         entries = self._store.entries(key)
@@ -203,9 +203,19 @@ class Launcher:
             if not all(self._services.artifacts.intact(ref) for ref in entry.outputs.values()):
                 self._store.forget(key, entry.run_id)
                 gone.add(entry.run_id)
-            elif all(self.still_holds(observation) for observation in entry.observations):
+            elif self._tells_all(node, entry) and all(map(self.still_holds, entry.observations)):
                 return entry, 0
         return None, sum(entry.run_id not in gone for entry in entries)
+
+    def _tells_all(self, node: Node, entry: CacheEntry) -> bool:
+        """Whether the code asks for nothing that neither the step nor the entry declares. An entry that does may be
+        there from a run that did not look for hidden inputs."""
+        code = self.fingerprint(node.target) if self._services.hidden == "on" else None
+        if code is None or not code.hidden:
+            return True
+        from .hidden.declared import undeclared
+
+        return not undeclared(node.options, entry.observations, code.hidden)
 
     def still_holds(self, seen: Observation) -> bool:
         """Whether the outside is as it was; what cannot be looked at again counts as changed."""

@@ -7,6 +7,7 @@ imported. Their text is kept once per digest, by the run log's `put_code`.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -37,8 +38,8 @@ def sources(project: Project) -> tuple[CodePart, ...]:
                 continue
     parts = []
     for path, content in sorted(contents.items()):
-        if not project.owns(path):
-            continue
+        if not (project.owns(path) and path.startswith(project.root + os.sep)):
+            continue  # what lies beside the project is not put back, so it is not kept either
         shown = project.shown(path)
         withheld = len(content) > _MOST_BYTES or path.endswith(_EXTENSIONS)
         withheld = withheld or bool(_HOLDS_SECRETS.search(shown) or _IS_SECRET.search(content))

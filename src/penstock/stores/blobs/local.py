@@ -1,4 +1,9 @@
-"""Blobs in a local directory: `objects/ab/cdef…`, read-only, each written beside its place and renamed into it."""
+"""Blobs in a local directory: `objects/ab/cdef…`, read-only, each written beside its place and renamed into it.
+
+`gc` takes a blob aside (`aside/<who>/<digest>`) before it decides. One that lies there because `gc` died in between is
+still in the store: whoever misses it puts it back, and so does the next sweep. Putting back is never wrong: the worst
+is that the next collection finds the blob again.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,8 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...core.canonical import digest_file
@@ -27,9 +32,10 @@ class LocalBlobs:
         self.cache = cache
         self._objects = root / "objects"
         self._staging = root / "staging"
+        self._asides = root / "aside"
         self._full = full
         self._clock = clock
-        self._aside: Path | None = None  # where `collect` puts a blob before it decides
+        self._aside: Path | None = None  # where this process's `collect` puts a blob before it decides
         self._verified: set[Stamp] = set()  # what this process has digested and nobody has touched since
 
     def put_file(self, path: Path) -> tuple[str, int]:
@@ -51,7 +57,7 @@ class LocalBlobs:
     def open_local(self, digest: str, size_bytes: int) -> Path:
         place = self._place(digest)
         try:
-            now = place.stat()
+            now = self._found(digest)
         except FileNotFoundError:
             raise missing(digest, str(place)) from None
         except OSError as error:
@@ -63,7 +69,7 @@ class LocalBlobs:
 
     def size(self, digest: str) -> int | None:
         try:
-            return self._place(digest).stat().st_size
+            return self._found(digest).st_size
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -72,7 +78,7 @@ class LocalBlobs:
     def keep(self, digest: str, size_bytes: int) -> bool:
         place = self._place(digest)
         try:
-            found = place.stat()
+            found = self._found(digest)
             if found.st_size != size_bytes:
                 return False
             if self.now_s() - found.st_mtime > _YOUNG_S:
@@ -102,27 +108,23 @@ class LocalBlobs:
 
     def collect(self, digest: str, older_than_s: float) -> bool:
         """`keep` touches and then relies on it; this takes the name away and then looks at the time. So whichever
-        comes first, the other one sees it: a blob that was kept comes back, or `keep` has said no."""
+        comes first, the other one sees it: a blob that was kept comes back, or `keep` has put it back or said no."""
         place = self._place(digest)
         try:
             if self.now_s() - place.stat().st_mtime < older_than_s:
                 return False
             if self._aside is None:
-                self._aside = self.staging()
+                with self._writing():
+                    self._aside = fresh_folder(self._asides)
             aside = self._aside / digest
             os.rename(place, aside)
-        except FileNotFoundError:
-            return False
-        try:
             if self.now_s() - aside.stat().st_mtime >= older_than_s:
+                aside.unlink()
                 return True
-            try:
-                os.link(aside, place)
-            except FileExistsError:  # stored anew meanwhile
-                pass
+        except FileNotFoundError:  # collected by somebody else, or put back
             return False
-        finally:
-            aside.unlink()
+        self._put_back(aside)
+        return False
 
     def now_s(self) -> float:
         return self._clock.now_us() / 1_000_000
@@ -132,10 +134,48 @@ class LocalBlobs:
             return fresh_folder(self._staging)
 
     def sweep(self, older_than_s: float) -> int:
+        self._aside = None  # its folder may go, too
+        for folder in self._set_aside():
+            with suppress(OSError):  # another user's, or its collector is at work in it
+                old = self.now_s() - folder.stat().st_mtime > older_than_s
+                for left in sorted(folder.iterdir()):
+                    self._put_back(left)
+                if old:
+                    folder.rmdir()
         return sweep_folder(self._staging, older_than_s, self._clock)
 
     def _place(self, digest: str) -> Path:
         return self._objects / digest[:2] / digest[2:]
+
+    def _found(self, digest: str) -> os.stat_result:
+        """The blob's file, put back first where it lies aside. Raises FileNotFoundError."""
+        place = self._place(digest)
+        try:
+            return place.stat()
+        except FileNotFoundError:
+            for folder in self._set_aside():
+                with suppress(OSError):  # a store that may only be read
+                    self._put_back(folder / digest)
+            return place.stat()
+
+    def _set_aside(self) -> Sequence[Path]:
+        try:
+            return sorted(self._asides.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def _put_back(self, aside: Path) -> None:
+        """Give a blob its name again, and only then take the other one away. Its bytes are digested on reading."""
+        place = self._place(aside.name)
+        try:
+            os.link(aside, place)
+        except FileNotFoundError:  # its collector lives and has decided, or somebody else was faster
+            return
+        except FileExistsError:  # stored anew meanwhile
+            pass
+        except OSError:  # a file system without hard links
+            os.rename(aside, place)
+        aside.unlink(missing_ok=True)
 
     def _keep_present(self, digest: str, size: int, place: Path) -> bool:
         """Whether the same bytes are there already; then their age starts again, so that `gc` leaves them alone."""

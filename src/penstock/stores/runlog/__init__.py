@@ -35,7 +35,7 @@ def open_store(
     clock:       for tests; a turned clock also stands for the database's time
     durability:  SQLite only. "normal" survives kill -9, "full" a power cut too
 
-    Raises StoreUnavailableError, StoreTooNewError, StoreError, MissingExtraError.
+    Raises StoreUnavailableError, StoreTooNewError, StoreInUseError, StoreError, MissingExtraError.
     """
     scheme, colon, rest = url.partition(":")
     ticking = clock or SystemClock()

@@ -61,6 +61,14 @@ class Database(Protocol):
         """Inside a transaction: wait until no other process migrates."""
         ...
 
+    def lock_runs(self) -> None:
+        """Inside a transaction: no run is started or changed by anybody else until it is over."""
+        ...
+
+    def keep_copy(self, version: int) -> None:
+        """Inside a migration's transaction, before it changes anything: keep what is there, if that is easy."""
+        ...
+
     def lock_key(self, key: bytes) -> None:
         """Inside a transaction: nobody else claims this cache key until it is over."""
         ...

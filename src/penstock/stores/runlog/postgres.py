@@ -149,6 +149,16 @@ class PostgresDatabase:
     def lock_schema(self) -> None:
         self._read("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
 
+    def lock_runs(self) -> None:
+        """Every append locks its run's row, and every new run is a row: both wait, and are waited for."""
+        try:
+            self.connection.execute("LOCK TABLE runs IN EXCLUSIVE MODE")
+        except self._psycopg.Error as error:
+            raise self._explained(error) from error
+
+    def keep_copy(self, version: int) -> None:
+        """None: copies are the server's to make (pg_dump)."""
+
     def lock_key(self, key: bytes) -> None:
         self._read("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(key[:8], "big", signed=True),))
 

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 from ...core.clock import Clock
@@ -142,6 +143,29 @@ class SqliteDatabase:
 
     def lock_schema(self) -> None:
         """BEGIN IMMEDIATE has done it."""
+
+    def lock_runs(self) -> None:
+        """BEGIN IMMEDIATE has done it."""
+
+    def keep_copy(self, version: int) -> None:
+        """Copy the file to FILE.v1. By a connection of its own, which sees what was there before this transaction; the
+        transaction keeps others from writing. The name is given to a whole copy only."""
+        if self.path == ":memory:":
+            return
+        copy, part = f"{self.path}.v{version}", f"{self.path}.v{version}.part"
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(part)
+            with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(part)) as target:
+                source.backup(target)
+            os.replace(part, copy)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"{self.name} cannot be copied to {copy} before it is brought up to date: {error.strerror}",
+                hint="check that you may write in its folder, and that there is room for a copy",
+            ) from error
 
     def lock_key(self, key: bytes) -> None:
         """BEGIN IMMEDIATE has done it."""

@@ -29,7 +29,7 @@ class SqlStore(RetentionPart, CachePart, LogTextPart, CodeTextPart):
         self._inline = set()
         self._closed = False
         try:
-            prepare(database, clock.now_us())
+            prepare(database, clock.now_us(), self._owner_alive)
         except BaseException:
             database.close()
             raise

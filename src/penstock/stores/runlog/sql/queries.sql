@@ -124,6 +124,9 @@ INSERT INTO cache_entries (key, place) VALUES (?, ?) ON CONFLICT DO NOTHING
 -- name: owner
 SELECT host, lease_until FROM runs WHERE id = ?
 
+-- name: running_owners
+SELECT id, host, pid, lease_until FROM runs WHERE state = 'running' ORDER BY no
+
 -- name: pulse
 SELECT epoch, cancel_requested FROM runs WHERE id = ?
 
