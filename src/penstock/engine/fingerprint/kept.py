@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from ...core.canonical import digest_bytes, digest_json
-from ...ports.records import CodePart, Fingerprint
+from ...ports.records import CodePart, Fingerprint, HiddenInput
 from ..environment import package_versions
 from .memo import Memo
 from .project import Project
@@ -40,6 +40,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     pieces: tuple[Piece, ...]
     packages: dict[str, str]
     unseen: tuple[str, ...]
+    hidden: tuple[HiddenInput, ...]  # without a default: one that was kept before there was any is not taken
 
 
 class KeptFingerprints:
@@ -59,12 +60,13 @@ class KeptFingerprints:
         if not same or any(self._project.file_digest(path) != digest for path, digest in kept.files.items()):
             return None
         parts = tuple(CodePart(each.name, each.digest, self._text(each)) for each in kept.pieces)
-        return Fingerprint(kept.digest, parts, kept.packages, kept.unseen)
+        return Fingerprint(kept.digest, parts, kept.packages, kept.unseen, kept.hidden)
 
     def keep(self, target: str, found: Fingerprint, pieces: tuple[Piece, ...]) -> None:
         """Remember a fingerprint with all that the project was asked for so far."""
         files, folders = self._project.looked_at()
-        kept = Kept(self._now(), files, folders, found.digest, pieces, found.packages, found.unseen)
+        made_of = (self._now(), files, folders)
+        kept = Kept(*made_of, found.digest, pieces, found.packages, found.unseen, found.hidden)
         self._memo.put(self._name(target), kept)
 
     def _name(self, target: str) -> str:
