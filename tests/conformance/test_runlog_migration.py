@@ -217,7 +217,7 @@ def test_an_interrupted_run_of_the_first_version_is_resumed_and_holds_no_key(
     first.add("interrupted", state, events)
     store = shared_place.open()
     more = [RunResumed(at=AT, epoch=2), start("fit", 2, key=LEFT_KEY), end("fit", 2, key=LEFT_KEY)]
-    assert store.append("interrupted", 2, more, {LEFT_KEY: 0}) == frozenset()
+    assert store.append("interrupted", 2, more, {("fit", ""): Claim(0)}) == {}
     assert store.step_runs("interrupted") == list(fold(events + more).steps.values())
     assert len(store.entries(LEFT_KEY)) == 1
 
@@ -284,6 +284,7 @@ def test_a_run_that_begins_while_its_store_is_looked_at_is_seen(postgres_url: st
 OPENER = """
 import sys
 from pathlib import Path
+from penstock.ports.runlog import Claim
 from penstock.stores.runlog import open_store
 print("ready", flush=True)
 sys.stdin.readline()

@@ -49,7 +49,8 @@ DEF plain(n: int) -> int:
 
 @pipeline
 def main(n: int = 1) -> None:
-    loose(n), declared(n), named_late("data.txt"), despite(n), plain(n)
+    others = loose(n), declared(n), named_late("data.txt"), plain(n)
+    despite.after(*others)(n)  # a draw belongs to all that run in its process at the time
 """
 PLACES = {
     "one after another on the main thread": ("", "def", {"workers": 1}),
@@ -387,3 +388,77 @@ def test_a_plan_tells_of_what_is_in_the_code_before_it_ever_ran(
     plan = penstock("plan", "churn.py")
     assert "nothing will be kept: asked the clock with time.time() undeclared" in plan
     assert {each["verdict"] for each in told("plan", "churn.py")["steps"]} == {"run"}
+
+
+HIDING = """
+import glob
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from penstock import pipeline, step
+
+
+@step
+def folder() -> list[str]:
+    os.makedirs("raw", exist_ok=True)
+    return [Path(name).read_text() for name in sorted(glob.glob("raw/*.csv"))]
+
+
+@step(cache_despite="file")
+def many() -> str:
+    for number in range(60):
+        Path(f"parts/{number}.txt").read_text()
+    return subprocess.run([sys.executable, "-c", "print(open('data.txt').read())"], stdout=-1, text=True).stdout
+
+
+@step
+def appends() -> str:
+    with open("log.txt", "a") as log:
+        log.write("more")
+    return Path("log.txt").read_text()
+
+
+@step
+def forks() -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(int(Path("data.txt").read_text()))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@step
+def draws() -> float:
+    return random.random()
+
+
+@pipeline
+def hiding() -> None:
+    folder(), many(), appends(), forks(), draws()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_nothing_hides_behind_what_the_step_makes_or_waives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hiding.py").write_text(HIDING)
+    for name in ("raw", "parts"):
+        Path(name).mkdir()
+    for name in ("raw/a.csv", "data.txt", "log.txt", *(f"parts/{number}.txt" for number in range(60))):
+        Path(name).write_text("1")
+    penstock("run", "hiding.py")
+    wanted = {
+        "folder": [("folder", "raw"), ("file", "raw/a.csv")],
+        "many": [("process", os.path.basename(sys.executable))],
+        "appends": [("file", "log.txt")],
+        "forks": [("process", "fork")],
+        "draws": [("random", "random")],
+    }
+    for step, hidden in wanted.items():
+        (shown,) = told("show", "last", step)
+        assert [(each["kind"], each["name"]) for each in shown["hidden"]] == hidden
+    assert "random  the global random generator" in penstock("show", "last", "draws")
+    assert "process  a child process (what it reads cannot be seen)" in penstock("show", "last", "forks")
+    assert {each["verdict"] for each in told("plan", "hiding.py")["steps"]} == {"run"}

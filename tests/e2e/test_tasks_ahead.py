@@ -1,4 +1,4 @@
-"""Workers are given quick tasks ahead: nobody waits behind a slow one; what had not begun is neither lost nor blamed."""
+"""Workers are given quick tasks ahead: none waits behind a slow one; what had not begun is neither lost nor blamed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def test_after_a_failure_that_ends_the_run_what_had_not_begun_is_cancelled_and_n
     failed = [event.failure.name for event in events if isinstance(event, AttemptFailed)]
     assert failed.count("ValueError") == 1
     assert len(failed) <= 3, "what was under way in the two workers is told to stop"
-    assert sum(isinstance(event, StepCancelled) for event in events) >= 50
+    left = {each.state for each in run.steps if each.step == "work" and not each.state.has_output}
+    assert left <= {StepState.FAILED, StepState.CANCELLED}
+    assert any(isinstance(event, StepCancelled) for event in events)
 
 
 def test_an_effect_starts_only_when_it_really_does(lab: Lab) -> None:

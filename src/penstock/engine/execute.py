@@ -21,7 +21,7 @@ from ..ports.records import FailureClass, HiddenInput, Observation
 from ..ports.steps import LoadedStep
 from .capture import Sink, into, keep_logging
 from .failure import failure_of, sameness
-from .hidden import Watch, leave_out
+from .hidden import CHANGED, Watch, leave_out
 from .redaction import Redactor, storable
 from .services import Services
 from .tasks import (
@@ -179,7 +179,7 @@ class Execution:
             except PenstockError:
                 now = None  # it cannot be read any more
             if now != version:
-                found.append(HiddenInput("file", f"{name} (changed while the step ran)"))
+                found.append(HiddenInput("file", name + CHANGED))
         return found
 
     def _end(self, loaded: LoadedStep, result: Any) -> dict[str, ArtifactRef]:

@@ -91,8 +91,9 @@ HiddenKind = Literal["file", "folder", "environment", "network", "process", "ran
 class HiddenInput(msgspec.Struct, frozen=True, array_like=True):
     """Something that a step's result may depend on and its key does not cover, as it was noticed.
 
-    `name` is a path, a variable ("*": all of them), host:port, a program or a generator; a call that was found by
-    reading the code ends in "()". `where` is file:line of the user's code, "" where no line of it was found.
+    `name` is a path, a variable, host:port, a program or a generator; a call that was found by reading the code ends
+    in "()", a fork is "fork". "*" is all variables, or more of a kind than are told apart. `where` is file:line of the
+    user's code, "" where no line of it was found.
     """
 
     kind: HiddenKind

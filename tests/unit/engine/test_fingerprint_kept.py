@@ -123,3 +123,12 @@ def test_a_kept_fingerprint_that_is_damaged_is_none(root: Path) -> None:
     for damaged in (b"", b"\x00", kept[0].read_bytes()[:-3]):
         kept[0].write_bytes(damaged)
         assert of(root) == before
+
+
+def test_what_was_kept_tells_of_every_hidden_input_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root / "flow.py", "import time\ndef go(x):\n    eval('x')\n    return time.time()\n")
+    made = of(root)
+    assert [each.name for each in made.hidden] == ["time.time()"]
+    assert made.unseen
+    assert not followed(root, monkeypatch)
+    assert of(root) == made

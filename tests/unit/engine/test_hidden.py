@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +24,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
-from penstock.engine.hidden import Watch
-from penstock.engine.hidden.declared import hint, told, undeclared
+from penstock.engine.hidden import CHANGED, Watch
+from penstock.engine.hidden.declared import hint, named, told, undeclared
 from penstock.graph import StepOptions
 from penstock.ports.records import HiddenInput, Observation
 
@@ -177,16 +177,255 @@ def a_failure_is_described() -> None:
 
 
 def side_by_side() -> None:
-    joblib.Parallel(n_jobs=2, prefer="threads")(joblib.delayed(abs)(number) for number in range(4))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.map(abs, [1])
+    for backend in ("threading", "loky", "multiprocessing"):
+        joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(abs)(number) for number in range(4))
+    RandomForestClassifier(n_estimators=2, random_state=3, n_jobs=2).fit([[0], [1]], [0, 1])
+
+
+def made_then_moved() -> None:
+    os.makedirs("made/inner")
+    Path("made/inner/a.txt").write_text("x")
+    os.rename("made/inner", "moved")
+    os.link("moved/a.txt", "linked.txt")
+    os.symlink("moved", "pointing")
+    os.replace("moved/a.txt", "data.txt")
+    for name in ("linked.txt", "data.txt"):
+        Path(name).read_text()
+    os.listdir("pointing")
+
+
+def made_exclusively() -> None:
+    Path("new.txt").open("x").close()
+    with open("new.txt", "a") as file:
+        file.write("x")
+    Path("new.txt").read_text()
+    with open("second.txt", "a") as file:
+        file.write("x")
+    Path("second.txt").read_text()
+    os.close(os.open("third.txt", os.O_CREAT | os.O_EXCL | os.O_RDWR))
+    Path("third.txt").read_text()
+    Path("data.txt").write_text("whole")
+    Path("data.txt").read_text()
+
+
+def made_already() -> None:
+    os.makedirs("inside", exist_ok=True)
+    Path("inside").mkdir(exist_ok=True)
+    list(Path("inside").glob("*.csv"))
+    Path("inside/part.csv").read_text()
+
+
+def made_in_vain() -> None:
+    with pytest.raises(FileExistsError):
+        Path("data.txt").open("x").close()
+    with pytest.raises(FileExistsError):
+        os.open("data.txt", os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    Path("data.txt").read_text()
+
+
+def appended() -> None:
+    with open("data.txt", "a") as file:
+        file.write("3,4\n")
+    Path("data.txt").read_text()
+
+
+def touched() -> None:
+    Path("data.txt").touch()
+    os.close(os.open("data.txt", os.O_WRONLY))
+    Path("data.txt").read_text()
+
+
+def moved_over_what_is_written() -> None:
+    Path("new.txt").write_text("x")
+    os.replace("data.txt", "new.txt")
+    Path("new.txt").read_text()
+
+
+def moved_into_what_is_made() -> None:
+    os.mkdir("made")
+    os.rename("data.txt", "made/data.txt")
+    Path("made/data.txt").read_text()
+
+
+def linked_into_what_is_made() -> None:
+    os.mkdir("made")
+    os.link("data.txt", "made/hard.txt")
+    os.symlink("../data.csv", "made/soft.csv")
+    os.symlink("../inside", "made/folder")
+    Path("made/hard.txt").read_text()
+    Path("made/folder/part.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("look", "wanted"),
+    [
+        (made_already, [("folder", "inside"), ("file", "inside/part.csv")]),
+        (made_in_vain, [("file", "data.txt")]),
+        (appended, [("file", "data.txt")]),
+        (touched, [("file", "data.txt")]),
+        (moved_over_what_is_written, [("file", "data.txt")]),
+        (moved_into_what_is_made, [("file", "data.txt")]),
+        (linked_into_what_is_made, [("file", "data.txt"), ("file", "data.csv"), ("folder", "inside")]),
+    ],
+)
+def test_what_was_there_before_the_attempt_stays_an_input(look: Callable[[], object], wanted: Found) -> None:
+    Path("inside/part.csv").write_text("1")
+    assert found(look) == wanted
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everything")
+def test_a_file_that_may_not_be_written_stays_an_input() -> None:
+    def look() -> None:
+        with pytest.raises(PermissionError):
+            Path("data.txt").open("w").close()
+        Path("data.txt").read_text()
+
+    Path("data.txt").chmod(0o444)
+    assert found(look) == [("file", "data.txt")]
+
+
+def test_a_folder_is_told_by_its_descriptor_and_is_not_taken_for_another() -> None:
+    def look() -> None:
+        here = os.open("inside", os.O_RDONLY | os.O_DIRECTORY)
+        os.mkdir("fresh", dir_fd=here)
+        os.close(here)
+        Path("fresh").symlink_to("inside")
+        Path("fresh/part.csv").read_text()
+
+    Path("inside/part.csv").write_text("1")
+    assert found(look) == [("file", "fresh/part.csv")]
+
+
+# -- children ----------------------------------------------------------------------------------------------------------
+
+
+def forked() -> None:
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def forked_with_a_terminal() -> None:
+    child, terminal = os.forkpty()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(terminal)
+
+
+def spawned() -> None:
+    os.waitpid(os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {}), 0)
+
+
+def pooled(method: str) -> Callable[[], None]:
+    def look() -> None:
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            pool.map(abs, [1])
+
+    return look
+
+
+def executed() -> None:
+    with ProcessPoolExecutor(1) as pool:
+        pool.submit(abs, 1).result()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(
+    ("look", "wanted"),
+    [
+        (forked, "fork"),
+        (forked_with_a_terminal, "fork"),
+        (spawned, os.path.basename(sys.executable)),
+        (lambda: os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", ""]), "fork"),
+        *((pooled(method), "fork") for method in multiprocessing.get_all_start_methods()),
+        (executed, "fork"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_is_an_input_for_what_it_reads_is_not_seen(look: Callable[[], object], wanted: str) -> None:
+    assert found(look) == [("process", wanted)]
+
+
+def test_a_child_is_seen_where_the_step_itself_imports_multiprocessing() -> None:
+    """In a process of its own: here it is loaded already."""
+    done = _process("""
+def look():
+    import multiprocessing
+    child = multiprocessing.get_context("spawn").Process(target=abs, args=(1,))
+    child.start()
+    child.join()
+if __name__ == "__main__":
+    assert "multiprocessing.process" not in sys.modules
+    with Watch() as watch:
+        look()
+    import multiprocessing.process
+    print([each.name for each in watch.found], multiprocessing.process.BaseProcess.start.__module__)
+""")
+    assert done == "['fork'] multiprocessing.process\n"
+
+
+# -- many --------------------------------------------------------------------------------------------------------------
+
+
+def many(count: int) -> Callable[[], None]:
+    for number in range(count):
+        Path(f"inside/{number}.txt").touch()
+
+    def look() -> None:
+        for number in range(count):
+            open(f"inside/{number}.txt").close()
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("look", "kind"),
+    [
+        (lambda: subprocess.run(["true"], check=True), "process"),
+        (connection, "network"),
+        (lambda: os.listdir("inside"), "folder"),
+        (lambda: os.environ.get("REGION"), "environment"),
+        (random.random, "random"),
+    ],
+)
+def test_many_inputs_of_one_kind_hide_none_of_another(look: Callable[[], object], kind: str) -> None:
+    read = many(1100)
+    with Watch() as watch:
+        read()
+        look()
+    left = undeclared(StepOptions(cache_despite=("file",)), (), watch.found)
+    assert [each.kind for each in left] == [kind]
+
+
+def test_of_more_files_than_are_kept_the_rest_is_undeclared_whatever_is_declared() -> None:
+    read = many(1001)
+    with Watch() as watch:
+        read()
+    declared = StepOptions(reads=("inside", "."))
+    assert [(each.kind, each.name) for each in undeclared(declared, (), watch.found)] == [("file", "*")]
+    assert undeclared(StepOptions(cache_despite=("file",)), (), watch.found) == ()
+
+
+def test_many_files_that_the_step_observes_one_by_one_are_no_alarm() -> None:
+    read = many(200)
+    with Watch() as watch:
+        read()
+    seen = [Observation("file", f"inside/{number}.txt", "1") for number in range(199)]
+    assert [each.name for each in undeclared(StepOptions(), seen, watch.found)] == ["inside/199.txt"]
+
+
+def test_of_many_undeclared_inputs_the_first_of_each_kind_are_kept() -> None:
+    inputs = [HiddenInput(kind, str(number)) for number in range(60) for kind in ("file", "process")]
+    left = undeclared(StepOptions(), (), inputs)
+    assert left == tuple(inputs[:100])
 
 
 @pytest.mark.parametrize(
     "look",
     [
-        lambda: None, written_then_read, temporary, a_new_database, seeded, own_generators, probed, the_library_asks,
-        a_failure_is_described, side_by_side, load_iris,
+        lambda: None, written_then_read, temporary, made_then_moved, made_exclusively, a_new_database, seeded,
+        own_generators, probed, the_library_asks, a_failure_is_described, side_by_side, load_iris,
         lambda: open("data.txt", "w").close(),
         lambda: open("data.txt", "a").close(),
         lambda: os.environ.update(REGION="eu"),
@@ -395,12 +634,25 @@ def test_attempts_on_one_loop_are_told_apart() -> None:
         (StepOptions(), (Observation("url", "https://api.x/y", "1"),), HiddenInput("network", "api.x:443"), False),
         (StepOptions(), (Observation("url", "https://api.z/y", "1"),), HiddenInput("network", "api.x:443"), True),
         (StepOptions(), (Observation("file", "a", "1"),), HiddenInput("clock", "time.time()"), True),
+        (StepOptions(cache_despite=("process",)), (), HiddenInput("process", "fork"), False),
+        (StepOptions(cache_despite=("file",)), (), HiddenInput("process", "fork"), True),
+        (StepOptions(reads=(".",)), (), HiddenInput("file", "*"), True),
+        (StepOptions(reads=(".",)), (), HiddenInput("file", f".{CHANGED}"), True),
     ],
 )  # fmt: skip
 def test_an_option_or_an_observation_declares(
     options: StepOptions, observations: tuple[Observation, ...], each: HiddenInput, left: bool
 ) -> None:
     assert bool(undeclared(options, observations, [each])) is left
+
+
+def test_a_name_that_says_little_is_told_in_words() -> None:
+    assert told([HiddenInput("random", "random")]) == "drew from the global random generator undeclared"
+    assert told([HiddenInput("process", "fork")]) == (
+        "started a child process (what it reads cannot be seen) undeclared"
+    )
+    assert named(HiddenInput("file", "*")) == "more files than are kept"
+    assert named(HiddenInput("file", "data.csv")) == "data.csv"
 
 
 def test_what_was_found_is_one_line_with_the_way_out() -> None:

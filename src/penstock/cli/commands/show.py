@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.units import shown_size
 from ...engine.comparison import unseen_by
-from ...engine.hidden.declared import hint
+from ...engine.hidden.declared import hint, named
 from ...graph import Graph
 from ...ports.events import AttemptStarted, RunResumed, StepCached
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
@@ -284,7 +284,7 @@ def _step_page(
     if unseen:
         parts += ["  cannot be seen", *(f"    {text}" for text in unseen)]
     if run.hidden:
-        rows = [[each.kind, each.name, each.where] for each in run.hidden]
+        rows = [[each.kind, named(each), each.where] for each in run.hidden]
         parts += [f"  hidden inputs, {'cached all the same' if run.key else 'not cached'}", table(rows, indent="    ")]
         parts.append(f"    {hint(run.hidden)}")
     if run.inputs:

@@ -8,7 +8,7 @@ from typing import Any
 from ...core.errors import NotFoundError, UsageError
 from ...engine.comparison import instance
 from ...engine.explain import Explanation, why
-from ...engine.hidden.declared import hint
+from ...engine.hidden.declared import hint, named
 from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ..opening import project_for
@@ -98,7 +98,7 @@ def _page(found: Explanation) -> str:
         rows = [[each.kind, shortened(each.name, 60), shortened(each.version, 24)] for each in found.observations]
         lines.append(table(rows, indent="  "))
     if found.hidden:
-        rows = [[each.kind, each.name, each.where] for each in found.hidden]
+        rows = [[each.kind, named(each), each.where] for each in found.hidden]
         lines += ["", "it looked at, undeclared:", table(rows, indent="  "), f"  {hint(found.hidden)}"]
     if found.unseen:
         lines += ["", "cannot be seen:", *(f"  {text}" for text in found.unseen)]

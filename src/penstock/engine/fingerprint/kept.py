@@ -40,7 +40,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     pieces: tuple[Piece, ...]
     packages: dict[str, str]
     unseen: tuple[str, ...]
-    hidden: tuple[HiddenInput, ...]
+    hidden: tuple[HiddenInput, ...]  # without a default: one that was kept before there was any is not taken
 
 
 class KeptFingerprints:
@@ -65,8 +65,8 @@ class KeptFingerprints:
     def keep(self, target: str, found: Fingerprint, pieces: tuple[Piece, ...]) -> None:
         """Remember a fingerprint with all that the project was asked for so far."""
         files, folders = self._project.looked_at()
-        about = found.digest, pieces, found.packages, found.unseen, found.hidden
-        kept = Kept(self._now(), files, folders, *about)
+        made_of = (self._now(), files, folders)
+        kept = Kept(*made_of, found.digest, pieces, found.packages, found.unseen, found.hidden)
         self._memo.put(self._name(target), kept)
 
     def _name(self, target: str) -> str:

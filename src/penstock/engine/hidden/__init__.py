@@ -6,6 +6,7 @@ what the step declares, and the launcher keeps nothing for others where somethin
 cannot be seen.
 """
 
+from .places import CHANGED
 from .watching import Watch, leave_out
 
-__all__ = ["Watch", "leave_out"]
+__all__ = ["CHANGED", "Watch", "leave_out"]

@@ -28,13 +28,14 @@ class Asker(msgspec.Struct, frozen=True):
 
     where: str  # file:line of the user's code; "" where no frame of it was found
     direct: bool
+    packaged: bool = False  # an installed package stands between; else it may be the standard library
 
 
 NOBODY = Asker("nobody", False)  # an import, or penstock, which records what it reads
 UNKNOWN = Asker("", False)
 
 
-_Kind = Literal["neutral", "user", "library", "ours", "import", "boundary"]
+_Kind = Literal["neutral", "user", "library", "package", "ours", "import", "boundary"]
 _kinds: dict[str, _Kind] = {}
 
 
@@ -46,7 +47,7 @@ def _kind_of(file: str) -> _Kind:
     if file.startswith(_PENSTOCK):
         return "boundary" if file == _BOUNDARY else "ours"
     if any(part in file for part in _INSTALLED):
-        return "import" if "pkg_resources" in file or "importlib_metadata" in file else "library"
+        return "import" if "pkg_resources" in file or "importlib_metadata" in file else "package"
     if file.startswith(_STDLIB):
         first, _, rest = file[len(_STDLIB) :].removesuffix(".py").partition(os.sep)
         if first == "importlib" and rest.startswith("metadata"):
@@ -66,7 +67,7 @@ def kind_of(frame: FrameType) -> _Kind:
 def asker(frame: FrameType | None) -> Asker:
     """From this frame outwards, as far as the step's own call. Below an import, nothing counts: see docs/caching.md."""
     found: Asker | None = None
-    direct = True
+    direct, packaged = True, False
     while frame is not None:
         kind = kind_of(frame)
         if kind == "import" or (kind == "ours" and found is None):
@@ -75,9 +76,9 @@ def asker(frame: FrameType | None) -> Asker:
             break
         if found is None:
             if kind == "user":
-                found = Asker(f"{shown_path(frame.f_code.co_filename)}:{frame.f_lineno}", direct)
-            elif kind == "library":
-                direct = False
+                found = Asker(f"{shown_path(frame.f_code.co_filename)}:{frame.f_lineno}", direct, packaged)
+            elif kind in ("library", "package"):
+                direct, packaged = False, packaged or kind == "package"
         frame = frame.f_back
     return found or UNKNOWN
 

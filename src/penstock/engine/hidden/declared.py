@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Sequence
 
 from ...graph import StepOptions
-from ...ports.records import HiddenInput, Observation
-from .places import absolute
+from ...ports.records import HiddenInput, HiddenKind, Observation
+from .places import CHANGED, absolute
 
 _OPTION = {"file": "reads", "folder": "reads", "environment": "env"}
 _INSTEAD = {
@@ -26,22 +26,40 @@ _VERBS = {
 }
 _NAMES = {
     ("environment", "*"): "every environment variable",
+    ("file", "*"): "more files than are kept",
+    ("folder", "*"): "more folders than are kept",
+    ("network", "*"): "more hosts than are kept",
+    ("process", "*"): "more programs than are kept",
+    ("process", "fork"): "a child process (what it reads cannot be seen)",
     ("random", "random"): "the global random generator",
     ("random", "numpy.random"): "numpy's global random generator",
 }
 _MOST_SHOWN = 4
+_MOST_KEPT = 50  # of one kind, in the run log; a step that reads 10,000 images says so with the first ones
 
 
 def undeclared(
     options: StepOptions, observations: Sequence[Observation], found: Iterable[HiddenInput]
 ) -> tuple[HiddenInput, ...]:
-    """Those that neither an option nor an observation of the step covers."""
-    return tuple(each for each in found if not _is_declared(options, observations, each))
+    """Those that neither an option nor an observation of the step covers; of each kind the first ones."""
+    files = [*options.reads, *(seen.name for seen in observations if seen.kind in ("file", "folder"))]
+    covered = tuple(os.path.join(absolute(name), "") for name in files)
+    left: list[HiddenInput] = []
+    kept: dict[HiddenKind, int] = {}
+    for each in found:
+        if kept.get(each.kind, 0) < _MOST_KEPT and not _is_declared(options, observations, covered, each):
+            kept[each.kind] = kept.get(each.kind, 0) + 1
+            left.append(each)
+    return tuple(left)
 
 
-def _is_declared(options: StepOptions, observations: Sequence[Observation], each: HiddenInput) -> bool:
+def _is_declared(
+    options: StepOptions, observations: Sequence[Observation], covered: tuple[str, ...], each: HiddenInput
+) -> bool:
     if each.kind in options.cache_despite:
         return True
+    if each.name == "*" or each.name.endswith(CHANGED):
+        return False  # no name says what it was, or the name is declared and did not hold
     match each.kind:
         case "environment":
             return each.name in options.env
@@ -54,11 +72,14 @@ def _is_declared(options: StepOptions, observations: Sequence[Observation], each
             # Which file this call reads cannot be seen: it is taken to be one of those that the step tells of.
             return bool(observations) or bool(options.reads)
         case "file" | "folder":
-            known = [*options.reads, *(seen.name for seen in observations if seen.kind in ("file", "folder"))]
-            path = os.path.join(absolute(each.name), "")
-            return any(path.startswith(os.path.join(absolute(name), "")) for name in known)
+            return os.path.join(absolute(each.name), "").startswith(covered)
         case _:
             return False
+
+
+def named(each: HiddenInput) -> str:
+    """In words, where its name alone says little."""
+    return _NAMES.get((each.kind, each.name), each.name)
 
 
 def told(found: Sequence[HiddenInput]) -> str:
@@ -68,7 +89,7 @@ def told(found: Sequence[HiddenInput]) -> str:
     by_verb: dict[str, list[str]] = {}
     for each in found[:_MOST_SHOWN]:
         verb = "read with" if each.is_call and each.kind in ("file", "network") else _VERBS[each.kind]
-        by_verb.setdefault(verb, []).append(_NAMES.get((each.kind, each.name), each.name))
+        by_verb.setdefault(verb, []).append(named(each))
     parts = [f"{verb} {_joined(list(dict.fromkeys(names)))}" for verb, names in by_verb.items()]
     more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
     return f"{_joined(parts)}{more} undeclared"

@@ -10,6 +10,7 @@ _SYSTEM = ("/etc/", "/usr/share/", "/usr/lib", "/usr/local/share/", "/usr/local/
 _DEVICES = ("/dev/", "/proc/", "/sys/")
 _TIME_ZONES = ("/usr/share/zoneinfo/", "/usr/lib/zoneinfo/", "/usr/share/lib/zoneinfo/", "/etc/zoneinfo/")
 _SOURCE = (".py", ".pyi", ".so", ".pyd", ".pth")
+CHANGED = " (changed while the step ran)"  # after the name of a declared file
 _OWN_CACHES = ("matplotlib", "fontconfig", "numba")
 
 
@@ -30,6 +31,11 @@ def never() -> tuple[str, ...]:
 def is_never(path: str) -> bool:
     """Whether this path is nobody's input; packages also where they are found later than this process started."""
     return path.startswith(never()) or "/site-packages/" in path or "/dist-packages/" in path
+
+
+def can_be_made(path: str) -> bool:
+    """Whether nothing is there, not even a link to nothing, and something can be."""
+    return not os.path.lexists(path) and os.access(os.path.dirname(path), os.W_OK)
 
 
 def is_library_business(path: str) -> bool:

@@ -21,11 +21,15 @@ from typing import Any
 
 from ...ports.records import HiddenInput, HiddenKind
 from .asking import NOBODY, UNKNOWN, Asker, asker, is_user, stack_of
-from .places import absolute, is_library_business, is_never, never, shown
+from .places import absolute, can_be_made, is_library_business, is_never, never, shown
+from .processes import watch_starts
 
-_MOST = 50  # kept of one attempt; a step that reads 10,000 images says so with the first ones
+_MOST = 1000  # of one kind; what comes after them is one more input, "*", that nothing declares
+_FORKED = "fork"
 _PROBES = frozenset({"cc", "gcc", "ld", "ldconfig", "lscpu", "nvidia-smi", "sysctl", "uname"})
 _TAG = "_penstock_watch"
+_ROOM = os.path.join(os.path.dirname(__file__), "")
+_HERE = -1  # in an event: relative to the current folder, not to an open one, of which only the number is told
 
 
 class Watch:
@@ -39,6 +43,7 @@ class Watch:
         self._own = tuple(own)
         self._shared = shared
         self._found: dict[tuple[HiddenKind, str], HiddenInput] = {}
+        self._kept: dict[HiddenKind, int] = {}
         self._written: set[str] = set()  # and what is declared or told already
         self._ports: set[Any] = set()  # of hosts that were looked up: the connection that follows says no more
         self._before: dict[str, Any] = {}
@@ -75,7 +80,7 @@ class Watch:
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def reads(self, path: str) -> None:
-        if path in self._written or path.startswith(self._own):
+        if self._is_own(path):
             return
         try:
             found = os.stat(path)
@@ -83,29 +88,36 @@ class Watch:
             found = None
         if found is not None and not stat.S_ISREG(found.st_mode):
             return
-        asked = self._asked()
+        asked = self._asked("file")
         if asked is NOBODY or (not asked.direct and (found is None or is_library_business(path))):
             return  # a library that looks for a file that is not there, or for one of its own
         self._note("file", shown(path), asked)
         self._written.add(path)  # once is enough
 
-    def writes(self, path: str) -> None:
-        self._written.add(path)
+    def writes(self, path: str, *, replaces: bool = False) -> None:
+        """It comes before the call: what will be left of the file that is there decides."""
+        if can_be_made(path) or (replaces and os.path.isfile(path) and os.access(path, os.W_OK)):
+            self._written.add(path)
 
     def makes_folder(self, path: str) -> None:
-        self._written.add(path)
-        self._own += (os.path.join(path, ""),)
+        if can_be_made(path):
+            self._written.add(path)
+            self._own += (os.path.join(path, ""),)
 
-    def renames(self, source: str, target: str) -> None:
-        if source in self._written:
-            self._written.add(target)
-            if os.path.join(source, "") in self._own:
+    def moves(self, source: str, target: str, *, replaces: bool) -> None:
+        """A rename or a link: what was the attempt's stays so, and what was not is looked at."""
+        if self._is_own(source):
+            if os.path.isdir(source):
                 self.makes_folder(target)
+            elif os.path.lexists(source):
+                self.writes(target, replaces=replaces)
+        elif self._is_own(target) and not is_never(source):
+            self.lists(source) if os.path.isdir(source) else self.reads(source)
 
     def lists(self, path: str) -> None:
         if path in self._written or os.path.join(path, "").startswith(self._own):
             return
-        asked = self._asked()
+        asked = self._asked("folder")
         if asked is not NOBODY and (asked.direct or not is_library_business(os.path.join(path, ""))):
             self._note("folder", shown(path), asked)
 
@@ -119,12 +131,18 @@ class Watch:
                 self._reaches("network", f"{address[0]}:{address[1]}")
         elif isinstance(address, str | bytes):
             path = os.fsdecode(address)
-            asked = self._asked()
+            asked = self._asked("network")
             if asked is not NOBODY and asked.direct and not path.startswith(self._own):
                 self._note("network", path, asked)
 
     def starts(self, program: str) -> None:
         self._reaches("process", program, unless_library=program in _PROBES)
+
+    def forks(self) -> None:
+        """A child that goes on with this code. A package that has some computes in them, as far as anybody can tell."""
+        asked = self._asked("process")
+        if asked is not NOBODY and not asked.packaged:
+            self._note("process", _FORKED, asked)
 
     def asks(self, variable: str, frame: FrameType) -> None:
         if variable == "*":
@@ -154,22 +172,29 @@ class Watch:
             self._note("random", generator, UNKNOWN)
 
     def _reaches(self, kind: HiddenKind, name: str, *, unless_library: bool = False) -> None:
-        asked = self._asked()
+        asked = self._asked(kind)
         if asked is not NOBODY and not (unless_library and not asked.direct):
             self._note(kind, name, asked)
 
-    def _asked(self) -> Asker:
+    def _is_own(self, path: str) -> bool:
+        return path in self._written or path.startswith(self._own)
+
+    def _asked(self, kind: HiddenKind) -> Asker:
         """By the frames of this thread; where they say nothing, by what the step's own thread is doing."""
-        if len(self._found) >= _MOST:
-            return NOBODY
+        if (kind, "*") in self._found:
+            return NOBODY  # it can get no worse
         asked = asker(_outside())
         if asked is UNKNOWN and self._thread not in (None, threading.get_ident()):
             asked = asker(stack_of(self._thread))
-            asked = Asker(asked.where, direct=False) if asked is not NOBODY else asked
+            asked = Asker(asked.where, direct=False, packaged=asked.packaged) if asked is not NOBODY else asked
         return asked
 
     def _note(self, kind: HiddenKind, name: str, asked: Asker) -> None:
-        self._found.setdefault((kind, name), HiddenInput(kind, name, asked.where))
+        if (kind, name) in self._found:
+            return
+        self._kept[kind] = self._kept.get(kind, 0) + 1
+        name = name if self._kept[kind] <= _MOST else "*"
+        self._found[kind, name] = HiddenInput(kind, name, asked.where)
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("penstock_watch", default=None)
@@ -212,9 +237,9 @@ def _owner() -> Watch | None:
 
 
 def _outside() -> FrameType | None:
-    """The nearest frame that is not of this module."""
+    """The nearest frame that does not watch."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename == __file__:
+    while frame is not None and frame.f_code.co_filename.startswith(_ROOM):
         frame = frame.f_back
     return frame
 
@@ -282,6 +307,7 @@ def _watch_calls(on: bool) -> None:
         before, after = (plain, watched) if on else (watched, plain)
         if getattr(owner, name) is before:
             setattr(owner, name, after)
+    watch_starts(on, _notice_fork)
 
 
 def _watched_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
@@ -315,6 +341,9 @@ class _Importing:
 
     def __exit__(self, *_: object) -> None:
         _inside.an_import = False
+        with _lock:
+            if _open:
+                watch_starts(True, _notice_fork)  # multiprocessing may have come with it
         if (after := _states()) != self._before:
             for watch in _whose():
                 watch.imported(self._before, after)
@@ -359,15 +388,17 @@ def _notice_open(path: Any, mode: str | None, flags: int, *_: Any) -> None:
         return
     if mode is None:
         access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+        replaces = bool(flags & os.O_TRUNC and not flags & os.O_EXCL)
         reading = access == os.O_RDONLY or (access == os.O_RDWR and not flags & (os.O_TRUNC | os.O_EXCL))
     else:
+        replaces = "w" in mode
         reading = "r" in mode or ("+" in mode and "a" in mode)
     if reading and type(path) is str and path.startswith(never()):
         return
     full = os.path.abspath(os.fsdecode(path))
     if not is_never(full):
         for watch in _whose():
-            watch.reads(full) if reading else watch.writes(full)
+            watch.reads(full) if reading else watch.writes(full, replaces=replaces)
 
 
 def _notice_listing(path: Any = None, *_: Any) -> None:
@@ -379,14 +410,25 @@ def _notice_listing(path: Any = None, *_: Any) -> None:
             watch.lists(full)
 
 
-def _notice_folder(path: Any, *_: Any) -> None:
-    for watch in _whose():
-        watch.makes_folder(os.path.abspath(os.fsdecode(path)))
+def _notice_folder(path: Any, _mode: Any = None, at: int = _HERE) -> None:
+    if at == _HERE:
+        for watch in _whose():
+            watch.makes_folder(os.path.abspath(os.fsdecode(path)))
 
 
-def _notice_rename(source: Any, target: Any, *_: Any) -> None:
-    for watch in _whose():
-        watch.renames(os.path.abspath(os.fsdecode(source)), os.path.abspath(os.fsdecode(target)))
+def _notice_rename(source: Any, target: Any, at: int = _HERE, to: int = _HERE, *, replaces: bool = True) -> None:
+    if at == to == _HERE:
+        for watch in _whose():
+            watch.moves(os.path.abspath(os.fsdecode(source)), os.path.abspath(os.fsdecode(target)), replaces=replaces)
+
+
+def _notice_link(source: Any, target: Any, at: int = _HERE, to: int = _HERE) -> None:
+    _notice_rename(source, target, at, to, replaces=False)
+
+
+def _notice_symlink(source: Any, target: Any, at: int = _HERE) -> None:
+    """What it points at is told from where the link lies."""
+    _notice_link(os.path.join(os.path.dirname(os.fsdecode(target)), os.fsdecode(source)), target, at)
 
 
 def _notice_lookup(host: Any, port: Any = None, *_: Any) -> None:
@@ -408,13 +450,18 @@ def _notice_process(program: Any, args: Any = None, *_: Any) -> None:
         watch.starts(os.path.basename(words[0]) if words else "a program")
 
 
+def _notice_fork() -> None:
+    for watch in _whose():
+        watch.forks()
+
+
 def _notice_database(path: Any, *_: Any) -> None:
     text = os.fsdecode(path).removeprefix("file:").partition("?")[0]
     if text in ("", ":memory:"):
         return
     full = os.path.abspath(text)
     for watch in _whose():
-        watch.reads(full) if os.path.exists(full) else watch.writes(full)
+        watch.reads(full) if os.path.exists(full) else watch.writes(full)  # none that was there is written over
 
 
 _NOTICED: dict[str, Callable[..., None]] = {
@@ -423,6 +470,8 @@ _NOTICED: dict[str, Callable[..., None]] = {
     "os.scandir": _notice_listing,
     "os.mkdir": _notice_folder,
     "os.rename": _notice_rename,
+    "os.link": _notice_link,
+    "os.symlink": _notice_symlink,
     "socket.getaddrinfo": _notice_lookup,
     "socket.gethostbyname": _notice_lookup,
     "socket.connect": _notice_connection,
@@ -430,5 +479,7 @@ _NOTICED: dict[str, Callable[..., None]] = {
     "os.system": _notice_process,
     "os.exec": _notice_process,
     "os.posix_spawn": _notice_process,
+    "os.fork": _notice_fork,
+    "os.forkpty": _notice_fork,
     "sqlite3.connect": _notice_database,
 }

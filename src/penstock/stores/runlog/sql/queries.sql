@@ -48,9 +48,10 @@ SELECT id FROM runs WHERE id LIKE ? ESCAPE '!' OR id LIKE ? ESCAPE '!' ORDER BY 
 -- appending ----------------------------------------------------------------------------------------------------------
 
 -- name: lock_run
-SELECT r.no, r.epoch, (SELECT max(e.place) FROM events e WHERE e.place < (r.no + 1) * 4294967296) & 4294967295,
-       r.state
-FROM runs r WHERE r.id = ? {lock}
+SELECT no, epoch, state FROM runs WHERE id = ? {lock}
+
+-- name: last_seq
+SELECT max(place) & 4294967295 FROM events WHERE place < ?
 
 -- name: insert_event
 INSERT INTO events (place, body) VALUES (?, ?)
