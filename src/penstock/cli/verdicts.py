@@ -48,13 +48,13 @@ def add_copying_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="data that the steps only read: not copied, but linked as it is (may be given again)",
+        help="data that steps only read: linked, not copied (may be given again)",
     )
     parser.add_argument(
         "--copy-limit",
         type=_size,
         metavar="SIZE",
-        help="copy files up to this size in all (default: 2Gi, and never over half of the free disk)",
+        help="how much to copy at most (default: 2Gi, or half of the free disk where that is less)",
     )
 
 
