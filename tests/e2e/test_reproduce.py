@@ -347,6 +347,172 @@ def test_a_reproduction_that_was_stopped_goes_on_where_it_was(shell: Shell) -> N
     assert count.read_text() == "ran\nran\n"  # the run, and the reproduction that was stopped
 
 
+# What a step may do to files by relative names: each of these went through to the user's own.
+RUTHLESS = """
+import os
+import shutil
+from pathlib import Path
+from penstock import pipeline, step
+
+@step
+def train() -> str:
+    out = Path("out")
+    out.mkdir(exist_ok=True)
+    for each in out.glob("*.*"):
+        each.unlink()
+    (out / "model.txt").write_text("again")
+    with open("log.txt", "a") as file:
+        file.write("again")
+    os.rename("notes.md", "moved.md")
+    shutil.rmtree("raw")
+    Path("away/deep.txt").write_text("again")
+    Path("inner/model.txt").write_text("again")
+    Path(__file__).with_name("beside.txt").write_text("again")
+    os.chmod("mode.txt", 0o600)
+    return "trained"
+
+@pipeline
+def flow() -> str:
+    return train()
+"""
+
+
+def ruthless(shell: Shell, outside: Path) -> None:
+    """What the user has now: none of it in git or in the record."""
+    shell.write(flow__py=RUTHLESS, log__txt="mine", notes__md="mine", beside__txt="mine", mode__txt="mine")
+    (shell.folder / "mode.txt").chmod(0o644)
+    shutil.rmtree(shell.folder / "out", ignore_errors=True)
+    (shell.folder / "out" / "sub").mkdir(parents=True)
+    (shell.folder / "out" / "champion.bin").write_bytes(b"the champion")
+    (shell.folder / "out" / "model.txt").write_text("mine")
+    (shell.folder / "out" / "sub" / "deep").write_text("mine")
+    (shell.folder / "raw").mkdir(exist_ok=True)
+    (shell.folder / "raw" / "orders.csv").write_text("mine")
+    outside.mkdir(exist_ok=True)
+    (outside / "deep.txt").write_text("mine")
+    for name, to in (("away", outside), ("inner", "out"), ("loop", "."), ("broken", "nowhere")):
+        (shell.folder / name).unlink(missing_ok=True)
+        (shell.folder / name).symlink_to(to)
+
+
+def every_file(*folders: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Path, mode, time and bytes of all of the user's files, and all folders and links."""
+    found: dict[str, tuple[int, int, bytes]] = {}
+    for folder in folders:
+        for above, names, files in os.walk(folder):
+            names[:] = [name for name in names if name not in (".penstock", "__pycache__")]
+            for name in [*names, *files]:
+                path = Path(above, name)
+                about = path.lstat()
+                link = os.readlink(path).encode() if path.is_symlink() else b""
+                content = link or (path.read_bytes() if path.is_file() else b"folder")
+                found[str(path)] = (about.st_mode, 0 if link else about.st_mtime_ns, content)
+    return found
+
+
+@pytest.mark.parametrize("command", ["reproduce", "verify"])
+def test_what_steps_write_delete_and_rename_leaves_the_users_present_files_byte_for_byte(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "project").mkdir()
+    shell, outside = Shell(tmp_path / "project"), tmp_path / "outside"
+    ruthless(shell, outside)
+    if command == "reproduce":
+        shell.run()
+        assert not (shell.folder / "out" / "champion.bin").exists()  # the step does what it says
+        (shell.folder / "moved.md").unlink()
+        ruthless(shell, outside)
+    before = every_file(shell.folder, outside)
+    if command == "reproduce":
+        assert shell.reproduce("--here")["verdict"] == "identical"
+        (copy,) = (shell.folder / ".penstock" / "reproductions").glob("*/code-here")
+        assert (copy / "out" / "model.txt").read_text() == "again"
+        assert (copy / "log.txt").read_text() == "mineagain"
+        assert (copy / "moved.md").read_text() == "mine"
+        assert [each.name for each in copy.glob("loop/*.md")] == ["moved.md"]
+    else:  # a second run finds no notes.md to rename: that is for verify to find
+        found = json.loads(shell.penstock("verify", "flow.py", "--no-search", "--json", code=6))
+        assert [each["step"] for each in found["findings"]] == ["train"]
+    assert every_file(shell.folder, outside) == before
+
+
+def test_data_over_the_limit_is_refused_by_name_and_linked_only_where_the_user_says_so(shell: Shell) -> None:
+    shell.write(flow__py=READS, orders__csv="amount\n10.5\n")
+    shell.run()
+    (shell.folder / "data" / "raw").mkdir(parents=True)
+    (shell.folder / "data" / "raw" / "big.bin").write_bytes(b"0" * 300_000)
+    (shell.folder / "data" / "small.bin").write_bytes(b"0" * 100)
+    before = every_file(shell.folder)
+    for command in (["reproduce", "last", "--here"], ["verify", "flow.py"]):
+        told = json.loads(shell.penstock(*command, "--copy-limit", "200k", "--json", code=1))["error"]
+        assert told["code"] == "not-reproducible"
+        assert "data/raw/big.bin (293.0 KiB)" in told["problem"]
+        assert "--link data/raw/big.bin" in told["hint"]
+    found = shell.reproduce("--here", "--copy-limit", "200k", "--link", "data/raw")
+    assert found["verdict"] == "identical"
+    (copy,) = (shell.folder / ".penstock" / "reproductions").glob("*/code-here")
+    assert (copy / "data" / "raw").readlink() == shell.folder / "data" / "raw"
+    assert not (copy / "data").is_symlink()
+    assert not (copy / "data" / "small.bin").is_symlink()
+    told = json.loads(shell.penstock("reproduce", "last", "--here", "--link", "data/no", "--json", code=2))["error"]
+    assert "--link data/no" in told["problem"]
+    assert every_file(shell.folder) == before
+
+
+FROM_ABOVE = """
+from pathlib import Path
+from penstock import pipeline, step
+
+@step
+def count() -> int:
+    old = Path("count.txt")
+    old.write_text(old.read_text() + "." if old.exists() else ".")
+    return Path("project/data.txt").stat().st_size
+
+@pipeline
+def flow() -> int:
+    return count()
+"""
+
+
+def test_a_run_that_was_started_outside_the_project_writes_nothing_there_when_it_is_reproduced(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    shell = Shell(tmp_path)
+    (tmp_path / "project" / "penstock.toml").touch()
+    (tmp_path / "project" / "data.txt").write_text("12345")
+    (tmp_path / "project" / "flow.py").write_text(FROM_ABOVE)
+    shell.run("project/flow.py")
+    before = every_file(tmp_path)
+    found = json.loads(shell.penstock("reproduce", "last", "--here", "--project", "project", "--json"))
+    assert found["verdict"] == "identical"
+    assert any("outside the project" in note for note in found["notes"])
+    assert every_file(tmp_path) == before
+
+
+LEFT_FOR_LATER = HELD.replace("    return 1\n", "    Path('between.txt').write_text('kept')\n    return 1\n").replace(
+    "    return x + 1\n", "    return x + len(Path('between.txt').read_text())\n"
+)
+
+
+def test_what_a_finished_step_wrote_is_still_there_when_a_stopped_reproduction_goes_on(shell: Shell) -> None:
+    shell.write(flow__py=LEFT_FOR_LATER)
+    held = shell.folder / "held"
+    shell.environ["COUNT"] = str(shell.folder / "count")
+    shell.run()
+    (shell.folder / "between.txt").unlink()
+    command = [shell.python, "-m", "penstock", "reproduce", "last", "--here"]
+    child = subprocess.Popen(
+        command, cwd=shell.folder, env={**shell.environ, "HELD": str(held)}, stderr=subprocess.DEVNULL
+    )
+    while not held.exists():
+        assert child.poll() is None
+        os.sched_yield()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=60) == 130
+    assert shell.reproduce("--here")["verdict"] == "identical"
+    assert not (shell.folder / "between.txt").exists()
+
+
 def test_a_run_whose_code_was_not_kept_is_refused_with_the_reason(shell: Shell) -> None:
     shell.write(flow__py=GLOBAL_RANDOM)
     shell.run()

@@ -8,9 +8,12 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..core.errors import UsageError
+from ..core.units import size_bytes
 from ..engine.causes import Cause
 from ..engine.listener import Listener, Silent
 from ..ports.agreement import Verdict
+from ..wiring.copying import Terms
 from .progress import PlainProgress
 from .render import paint, speaks_unicode
 
@@ -36,6 +39,35 @@ def cause_lines(cause: Cause) -> list[str]:
     if cause.fix:
         lines += textwrap.wrap(f"fix: {cause.fix}", 78, initial_indent="    ", subsequent_indent="      ")
     return lines
+
+
+def add_copying_flags(parser: argparse.ArgumentParser) -> None:
+    """--link and --copy-limit: what the private copy of the project's files is made of."""
+    parser.add_argument(
+        "--link",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="data that steps only read: linked, not copied (may be given again)",
+    )
+    parser.add_argument(
+        "--copy-limit",
+        type=_size,
+        metavar="SIZE",
+        help="how much to copy at most (default: 2Gi, or half of the free disk where that is less)",
+    )
+
+
+def terms_of(arguments: argparse.Namespace) -> Terms:
+    """How the project's files are to be copied."""
+    return Terms(tuple(arguments.link), arguments.copy_limit)
+
+
+def _size(text: str) -> int:
+    try:
+        return size_bytes(text)
+    except ValueError as error:
+        raise UsageError(f"--copy-limit: {error}", hint="--copy-limit 20Gi") from None
 
 
 @contextmanager

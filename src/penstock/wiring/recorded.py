@@ -1,7 +1,7 @@
 """The project's files as a run had them, put back into a folder: from git's commit and from the run log.
 
 First comes what the commit holds, then every file that the run recorded, which wins. What is no Python file and in
-neither (data, most often) is linked from where it is now: whether it has changed since is for the comparison to find.
+neither (data, most often) is copied from where it is now: whether it has changed since is for the comparison to find.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -20,10 +19,10 @@ import msgspec
 from ..core.canonical import digest_bytes
 from ..core.errors import NotReproducibleError
 from ..ports.records import CodePart, RunRecord
+from .copying import DEFAULT, Layout, Terms, add_present, emptied
 from .project import Project
 
 _EMPTY = digest_bytes(b"")
-_LEFT_OUT = frozenset({".penstock", ".git", "__pycache__", ".venv", "venv", "node_modules", ".tox", ".nox"})
 _IN_DIFF = re.compile(r'^diff --git "?a/(.*?)"? "?b/', re.MULTILINE)
 
 
@@ -36,28 +35,47 @@ class Restored(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def restore(project: Project, record: RunRecord, into: Path) -> Restored:
-    """Make `into` the project as the run had it. Raises NotReproducibleError where a file is not to be had."""
-    shutil.rmtree(into, ignore_errors=True)
-    into.mkdir(parents=True)
+def restore(project: Project, record: RunRecord, into: Path, terms: Terms = DEFAULT) -> Restored:
+    """Make `into` the project as the run had it, apart from the present one. Raises NotReproducibleError where a file
+    is not to be had, or more would have to be copied than the terms allow."""
+    _paper(into).unlink(missing_ok=True)
+    emptied(into)
     git: dict[str, Any] = record.code.get("git") or {}
     root = Path(project.settings.root)
+    layout = Layout.of(str(root), record.options.get("folder", "."), into)
+    copy = Path(layout.root)
+    copy.mkdir(parents=True, exist_ok=True)
     files = project.store.get_code(record.code["sources"]) if "sources" in record.code else None
-    notes: list[str] = []
-    has_base = _commit_into(root, git.get("commit"), into)
+    notes = [*layout.notes()]
+    has_base = _commit_into(root, git.get("commit"), copy)
     if files is None:
         _refuse_without_files(record, git, has_base)
         notes.append("its files come from git alone: this run kept none of its own")
     elif git.get("commit") and not has_base:
         notes.append(f"commit {git['commit'][:12]} is no longer in git; only files that the run kept are put back")
-    _drop_changed(into, root, git)
+    _drop_changed(copy, root, git)
     for part in files[0] if files is not None else ():
-        _put(part, into, root, record)
-    if not any((into / name).exists() for name in ("penstock.toml", "pyproject.toml", ".git")):
-        (into / "penstock.toml").write_text("")  # marks the root; settings come with the experiment
-    _link_rest(root, into, project.home.resolve())
-    search = [os.path.normpath(into / each) for each in record.code.get("path", ["."])]
-    return Restored(str(into), tuple(search), _folder(record, into, root), tuple(notes))
+        _put(part, copy, root, record)
+    notes += add_present(project, layout, terms, all_code=False)
+    search = [os.path.normpath(copy / each) for each in record.code.get("path", ["."])]
+    return Restored(layout.root, tuple(search), layout.folder, tuple(notes))
+
+
+def begin(into: Path, restored: Restored) -> None:
+    """Steps are about to run in `into`: from now on what they leave there is part of what they have done."""
+    _paper(into).write_bytes(msgspec.json.encode(restored))
+
+
+def begun(into: Path) -> Restored | None:
+    """What was restored there, if steps have begun to run in it."""
+    try:
+        return msgspec.json.decode(_paper(into).read_bytes(), type=Restored) if into.is_dir() else None
+    except FileNotFoundError:
+        return None
+
+
+def _paper(into: Path) -> Path:
+    return into.with_name(f"{into.name}.json")
 
 
 def _refuse_without_files(record: RunRecord, git: dict[str, Any], has_base: bool) -> None:
@@ -89,8 +107,16 @@ def _commit_into(root: Path, commit: str | None, into: Path) -> bool:
     if done.returncode:
         return False
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(into, filter="data")
+        archive.extractall(into, filter=_kept_inside)
     return True
+
+
+def _kept_inside(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
+    """A link that leads out of the project is left out: what it leads to is copied with the present files."""
+    try:
+        return tarfile.data_filter(member, into)
+    except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
+        return None
 
 
 def _drop_changed(into: Path, root: Path, git: dict[str, Any]) -> None:
@@ -129,31 +155,3 @@ def _put(part: CodePart, into: Path, root: Path, record: RunRecord) -> None:
 
 def _has(path: Path, digest: str) -> bool:
     return path.is_file() and digest_bytes(path.read_bytes()) == digest
-
-
-def _link_rest(present: Path, into: Path, home: Path) -> None:
-    for entry in os.scandir(present):
-        place = into / entry.name
-        if entry.name in _LEFT_OUT or os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
-            continue
-        if Path(entry.path).resolve() == home:
-            continue
-        if place.is_dir() and not place.is_symlink() and entry.is_dir():
-            _link_rest(Path(entry.path), place, home)
-        elif not os.path.lexists(place) and not entry.name.endswith(".py") and not _is_ours(entry.name):
-            place.symlink_to(entry.path)
-
-
-def _is_ours(name: str) -> bool:
-    """The project's own settings: an experiment is given its own."""
-    return name in ("penstock.toml", "pyproject.toml")
-
-
-def _folder(record: RunRecord, into: Path, root: Path) -> str:
-    """Where relative paths are looked up: the run's current folder, inside the restored project if it was inside."""
-    relative: str = record.options.get("folder", ".")
-    place = into / relative
-    if not relative.startswith("..") and place.is_dir():
-        return str(place)
-    present = root / relative
-    return str(present if present.is_dir() else into)

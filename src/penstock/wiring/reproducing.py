@@ -33,10 +33,11 @@ from ..ports.agreement import Tolerance
 from ..ports.events import RunView, fold
 from ..ports.records import RunRecord, RunState, RunSummary, StepRun
 from ..ports.runlog import RunQuery
+from .copying import DEFAULT, Terms
 from .environments import lock_of, make
 from .laboratory import Laboratory, Subject, fresh_home, own_settings
 from .project import Project
-from .recorded import Restored, restore
+from .recorded import Restored, begin, begun, restore
 from .trials import Interpreter, Tried, tuned
 
 TAG = "reproduces"
@@ -58,6 +59,7 @@ class Wish(msgspec.Struct, frozen=True):
     here: bool = False  # in the present environment, not in the recorded one
     workers: int = 1
     search: bool = True  # try the step that differs alone, to find out why
+    terms: Terms = DEFAULT  # of copying the project's present files
 
 
 class Reproduction(msgspec.Struct, frozen=True):
@@ -100,11 +102,18 @@ class _Reproducing:
 
     def reproduction(self, listener: Listener | None) -> Reproduction:
         record, wish = self._record, self._wish
+        kind = "here" if wish.here else "recorded"
         home = self._project.home / "reproductions" / record.id
-        restored = restore(self._project, record, home / "code")
+        place, code = home / kind, home / f"code-{kind}"
+        restored = begun(code)
+        done = self._unfinished(place) if restored is not None else None
+        if restored is None or done is None:
+            restored = restore(self._project, record, code, wish.terms)
+            fresh_home(place)
+            begin(code, restored)
         by, notes = self._interpreter()
-        laboratory = self._laboratory(home, restored, by)
-        tried = self._run(laboratory, listener)
+        laboratory = self._laboratory(place, restored, by)
+        tried = self._run(laboratory, done, listener)
         after: Runs = tried.steps
         apart = frozenset(effects(self._graph))
         places = [place for place in unlike(self._graph, self._before, after) if place[0] not in apart]
@@ -134,8 +143,7 @@ class _Reproducing:
         python = make(lock, self._project.home, self._tell)
         return Interpreter(python, {**tuned(environment.get("settings", {})), "PYTHONPATH": None}), lock.notes
 
-    def _laboratory(self, home: Path, restored: Restored, by: Interpreter) -> Laboratory:
-        place = home / ("here" if self._wish.here else "recorded")
+    def _laboratory(self, place: Path, restored: Restored, by: Interpreter) -> Laboratory:
         settings = own_settings(self._project, place, restored.root, self._record.seed)
         return Laboratory(
             self._graph,
@@ -148,15 +156,11 @@ class _Reproducing:
             tags={**self._record.tags, TAG: self._record.id},
         )
 
-    def _run(self, laboratory: Laboratory, listener: Listener | None) -> Tried:
+    def _run(self, laboratory: Laboratory, done: list[StepRun] | None, listener: Listener | None) -> Tried:
         """Without effects: where the record has what one came to, that stands in for it. What an interrupted
-        reproduction of this run has finished is kept."""
+        reproduction of this run has `done` is kept, and so are the files that its steps left behind."""
         apart = effects(self._graph)
         kept = [run for run in self._before.values() if run.step in apart and run.state.has_output]
-        done = self._unfinished(laboratory)
-        if done is None:
-            fresh_home(laboratory.home)
-            own_settings(self._project, laboratory.home, laboratory.project.settings.root, self._record.seed)
         lost = laboratory.keep([ref for run in kept for ref in run.outputs.values()], self._project.artifacts)
         for problem in lost:
             self._tell(problem)
@@ -165,19 +169,21 @@ class _Reproducing:
         (tried,) = laboratory.run(graph, known=known, workers=self._wish.workers, listener=listener)
         return tried
 
-    def _unfinished(self, laboratory: Laboratory) -> list[StepRun] | None:
+    def _unfinished(self, place: Path) -> list[StepRun] | None:
         """What an earlier reproduction of this run had done when it was stopped; None where there is none."""
-        if not (laboratory.home / "runs.db").exists():
+        if not (place / "runs.db").exists():
             return None
-        store = laboratory.project.store
-        newest = store.list_runs(RunQuery(tags={TAG: self._record.id}, limit=1))
-        if not newest or newest[0].state not in (RunState.CANCELLED, RunState.INTERRUPTED):
-            store.close()
-            del laboratory.project.store  # its file goes next
-            return None
+        earlier = Project(own_settings(self._project, place, self._project.settings.root, self._record.seed))
+        try:
+            newest = earlier.store.list_runs(RunQuery(tags={TAG: self._record.id}, limit=1))
+            if not newest or newest[0].state not in (RunState.CANCELLED, RunState.INTERRUPTED):
+                return None
+            runs = earlier.store.step_runs(newest[0].record.id)
+        finally:
+            earlier.store.close()  # its file may go next
         apart = effects(self._graph)
-        runs = [run for run in store.step_runs(newest[0].record.id) if run.state.has_output and run.step not in apart]
-        whole = [run for run in runs if all(map(laboratory.project.artifacts.intact, run.outputs.values()))]
+        kept = [run for run in runs if run.state.has_output and run.step not in apart]
+        whole = [run for run in kept if all(map(earlier.artifacts.intact, run.outputs.values()))]
         self._tell(f"going on with {newest[0].record.id}, which was stopped: {len(whole)} steps are done")
         return whole
 

@@ -17,6 +17,7 @@ from ..graph import Graph
 from ..ports.agreement import EXACT, Agreement
 from ..ports.events import Event
 from ..ports.records import RunState
+from .copying import DEFAULT, Layout, Terms, add_present, emptied
 from .laboratory import Laboratory, fresh_home, own_settings
 from .project import Project
 from .reproducing import PROBES
@@ -35,18 +36,22 @@ class Verification(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     not_run: tuple[str, ...]  # effects, and what needs them
     unjudged: tuple[str, ...]  # they follow so many faulty steps that they were never given the same twice
+    notes: tuple[str, ...] = ()
 
 
 def verify(
-    project: Project, graph: Graph, parameters: dict[str, str], *, tell: Callable[[str], None], search: bool = True
+    project: Project,
+    graph: Graph,
+    parameters: dict[str, str],
+    *,
+    tell: Callable[[str], None],
+    search: bool = True,
+    terms: Terms = DEFAULT,
 ) -> Verification:
-    """Six runs and more in a store of their own, nothing from the cache and no effect made. Raises RunFailedError where
-    the pipeline itself fails, NotReproducibleError where it cannot be run."""
-    home = fresh_home(project.home / "verifications" / slug(graph.pipeline))
-    settings = own_settings(project, home, project.settings.root, project.settings.seed)
-    laboratory = Laboratory(
-        graph, parameters, settings, Interpreter(), folder=os.getcwd(), tags={"verifies": graph.pipeline}
-    )
+    """Six runs and more in a store and a copy of the project of their own, nothing from the cache and no effect made.
+    Raises RunFailedError where the pipeline itself fails, NotReproducibleError where it cannot be run."""
+    laboratory, notes = _laboratory(project, graph, parameters, terms)
+    settings = laboratory.project.settings
     left_out = _left_out(graph)
     run = _Passes(laboratory, never(graph, effects(graph)), tell)
     first = run.first()
@@ -75,7 +80,29 @@ def verify(
         findings=tuple(_with_variables(each, laboratory, first.steps) for each in found),
         not_run=tuple(name for name in graph.order() if name in left_out),
         unjudged=tuple(open_steps),
+        notes=notes,
     )
+
+
+def _laboratory(
+    project: Project, graph: Graph, parameters: dict[str, str], terms: Terms
+) -> tuple[Laboratory, tuple[str, ...]]:
+    """One copy for all runs: what steps leave behind in files is one of the things that are looked for."""
+    place = project.home / "verifications" / slug(graph.pipeline)
+    code = place.with_name(f"code-{place.name}")
+    layout = Layout.of(project.settings.root, os.getcwd(), emptied(code))
+    notes = (*layout.notes(), *add_present(project, layout, terms, all_code=True))
+    settings = own_settings(project, fresh_home(place), layout.root, project.settings.seed)
+    laboratory = Laboratory(
+        graph,
+        parameters,
+        settings,
+        Interpreter(),
+        folder=layout.folder,
+        path=tuple(os.path.normpath(os.path.join(layout.root, each)) for each in project.fingerprints.search_path()),
+        tags={"verifies": graph.pipeline},
+    )
+    return laboratory, notes
 
 
 def _left_out(graph: Graph) -> frozenset[str]:

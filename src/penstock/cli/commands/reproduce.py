@@ -15,17 +15,19 @@ from ...wiring.runner import find_run
 from ..exits import Exit
 from ..opening import project_for
 from ..render import counted, paint, print_json, shortened, table
-from ..verdicts import cause_lines, experimenting, mark
+from ..verdicts import add_copying_flags, cause_lines, experimenting, mark, terms_of
 
 _MOST_ALIKE = 12  # steps that are shown one by one although they are identical
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
-runs it again, without cache, in a folder of its own: the run, its cache entries
-and everything outside stay as they are (steps that declare an effect are not run
-again). Every step is identical, equal within the tolerance, or different; of the
-first that differs, the likely cause is looked for by trying it alone.
+runs it again, without cache, in a private copy of the project: the run, its cache
+entries and the project's files stay as they are, whatever steps write, delete or
+rename under relative names. What they do elsewhere (absolute names, other services)
+happens again, but for steps that declare an effect: these are not run. Every step
+is identical, equal within the tolerance, or different; of the first that differs,
+the likely cause is looked for by trying it alone.
 
 the environment is made by uv from the recorded versions, once per set of them;
 --here compares in what is installed now, and needs no uv
@@ -43,6 +45,7 @@ examples:
     add("--atol", type=_distance, default=0.0, metavar="X", help="absolute tolerance of floats (default: 0)")
     add("--workers", type=_count, default=1, metavar="N", help="steps at the same time (default: 1)")
     add("--no-search", action="store_true", help="do not look for the cause: it runs the step a few times more")
+    add_copying_flags(parser)
     add("--quiet", "-q", action="store_true", help="say nothing before the result")
 
 
@@ -54,6 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
         here=arguments.here,
         workers=arguments.workers,
         search=not arguments.no_search,
+        terms=terms_of(arguments),
     )
     with experimenting(arguments) as (tell, listener):
         found = reproduce(project, summary, wish, tell=tell, listener=listener)

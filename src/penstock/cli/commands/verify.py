@@ -16,7 +16,7 @@ from ..app import Parser
 from ..exits import Exit
 from ..opening import load_pipeline, settings_for, traced
 from ..render import counted, paint, print_json, shortened
-from ..verdicts import cause_lines, experimenting
+from ..verdicts import add_copying_flags, cause_lines, experimenting, terms_of
 from .run import parameters_of
 
 COMMON = ("profile", "json")
@@ -32,6 +32,10 @@ something else has hidden state or is not deterministic. Steps that declare an
 effect, and what needs them, are not run. What follows a faulty step is judged on
 its first result, by five runs more.
 
+it runs in a private copy of the project: the project's files stay as they are,
+whatever steps write under relative names. What steps do elsewhere (absolute names,
+other services) without declaring an effect happens in every run.
+
 exit codes: 0 nothing found, 6 something found, 1 the pipeline fails
 
 examples:
@@ -42,6 +46,7 @@ examples:
     add("--params", metavar="FILE", help="parameters from a YAML, TOML or JSON file; flags win")
     add("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter whose name is a flag here")
     add("--no-search", action="store_true", help="do not look for the cause: it runs the step a few times more")
+    add_copying_flags(parser)
     add("--quiet", "-q", action="store_true", help="say nothing before the result")
 
 
@@ -67,7 +72,8 @@ def execute(arguments: argparse.Namespace) -> int:
     parameters = pipeline.parameters(parameters_of(pipeline, arguments))
     graph = traced(pipeline, parameters).graph
     with experimenting(arguments) as (tell, _):
-        found = verify(Project(settings), graph, parameters, tell=tell, search=not arguments.no_search)
+        project, search = Project(settings), not arguments.no_search
+        found = verify(project, graph, parameters, tell=tell, search=search, terms=terms_of(arguments))
     if arguments.json:
         print_json(_facts(found))
     else:
@@ -84,6 +90,7 @@ def _facts(found: Verification) -> dict[str, Any]:
         "findings": found.findings,
         "not_run": found.not_run,
         "unjudged": found.unjudged,
+        "notes": found.notes,
     }
 
 
@@ -97,6 +104,7 @@ def _page(found: Verification) -> str:
         lines += ["", *_listed("not run, for they change something outside or need it", found.not_run)]
     if found.unjudged:
         lines += ["", *_listed("not judged, for they follow too many of these", found.unjudged)]
+    lines += ["", *(shortened(f"note: {note}", 200) for note in found.notes)] if found.notes else []
     if found.findings:
         ending = paint(f"{counted(len(found.findings), 'step')} cannot be relied on", "red")
     else:
