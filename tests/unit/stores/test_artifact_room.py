@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from penstock.core.errors import ArtifactError, StoreUnavailableError
@@ -13,7 +14,11 @@ from penstock.stores.artifacts import ArtifactStore
 from penstock.stores.blobs import open_blobs
 
 
-@pytest.mark.parametrize("value", ["x" * 100_000, b"x" * 100_000, np.zeros(100_000)], ids=["text", "bytes", "array"])
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 100_000, b"x" * 100_000, np.zeros(100_000), pl.DataFrame({"n": np.zeros(100_000)})],
+    ids=["text", "bytes", "array", "table"],
+)
 def test_a_disk_that_takes_no_more_is_the_stores_trouble_not_the_steps(tmp_path: Path, value: Any) -> None:
     import resource
 

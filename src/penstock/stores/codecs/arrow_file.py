@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .ahead import open_ahead
 from .family import library
 
 _SHOWN_ROWS, _SHOWN_CHARACTERS = 5, 40
@@ -27,7 +28,7 @@ def write_table(table: Any, to: Path) -> None:
     schema = table.schema.with_metadata({key: metadata[key] for key in sorted(metadata)} if metadata else None)
     table = pa.Table.from_arrays(columns, schema=schema) if columns else table.replace_schema_metadata(schema.metadata)
     options = ipc.IpcWriteOptions(compression=None, use_threads=False)
-    with ipc.new_file(str(to), schema, options=options) as writer:
+    with open_ahead(to) as file, ipc.new_file(file, schema, options=options) as writer:
         writer.write_table(table)
 
 
