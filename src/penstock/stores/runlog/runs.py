@@ -123,7 +123,9 @@ class RunsPart(LivenessPart, WaitingPart):
         if head is None:
             raise self._no_run(run_id)
         run_no, stored_epoch, state = head
-        newest = self.database.one("last_seq", (place_of(run_no + 1, 0),))  # only now: the lock may have been waited for
+        newest = self.database.one(
+            "last_seq", (place_of(run_no + 1, 0),)
+        )  # only now: the lock may have been waited for
         assert newest is not None
         last_seq: int = newest[0]
         if (stored_epoch, last_seq) != (known.epoch, known.last_seq):
