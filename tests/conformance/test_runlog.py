@@ -55,7 +55,8 @@ from penstock.ports.records import (
 )
 from penstock.ports.runlog import RunQuery
 from penstock.stores.runlog import SqlStore, open_store
-from penstock.stores.runlog.database import unpacked
+
+from .uses import digests_by_event, uses_of
 
 AT = 1_795_414_725_000_000
 HERE = os.uname().nodename
@@ -117,27 +118,9 @@ def assert_tables_say_what_the_events_say(store: SqlStore, run_id: str) -> RunVi
     assert running == {
         (run.step, run.index, run.attempts) for run in view.steps.values() if run.state is StepState.RUNNING
     }
-    made, taken = _digests_by_event(store, run_id)
-    assert made <= _uses(store, run_id) <= made | taken
+    made, taken = digests_by_event(store, run_id)
+    assert made <= uses_of(store, run_id) <= made | taken
     return view
-
-
-def _digests_by_event(store: SqlStore, run_id: str) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-    """(digest, event) of what was made and lies in blobs, and of what was taken."""
-    made, taken = set(), set()
-    for seq, event in store.events(run_id):
-        if isinstance(event, StepSucceeded | StepCached):
-            made |= {(ref.digest, seq) for ref in event.outputs.values() if ref.inline is None}
-        if isinstance(event, AttemptStarted | StepCached):
-            taken |= {(digest, seq) for digests in event.inputs.values() for digest in digests}
-    return made, taken
-
-
-def _uses(store: SqlStore, run_id: str) -> set[tuple[str, int]]:
-    rows = store.database.connection.execute(
-        "SELECT r.id, u.digest, u.place & 4294967295 FROM uses u JOIN runs r ON r.no = u.place / 4294967296"
-    ).fetchall()
-    return {(unpacked(digest), seq) for found, digest, seq in rows if found == run_id}
 
 
 # runs ---------------------------------------------------------------------------------------------------------------

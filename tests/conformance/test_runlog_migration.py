@@ -36,6 +36,7 @@ from penstock.ports.events import (
     fold,
 )
 from penstock.ports.records import Failure, FailureClass, RunState
+from penstock.ports.runlog import Claim
 from penstock.stores.runlog.database import SQL_FOLDER, packed
 from penstock.stores.runlog.liveness import FileLocks
 from penstock.stores.runlog.sqlite import SqliteDatabase
@@ -284,7 +285,6 @@ def test_a_run_that_begins_while_its_store_is_looked_at_is_seen(postgres_url: st
 OPENER = """
 import sys
 from pathlib import Path
-from penstock.ports.runlog import Claim
 from penstock.stores.runlog import open_store
 print("ready", flush=True)
 sys.stdin.readline()

@@ -337,6 +337,10 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
             lines.append(f"  {paint(f'{gate.step} refused', 'yellow', stream)}: {'; '.join(gate.reasons)}")
     lines += [f"  kept from older code: {', '.join(summary.kept)}"] if summary.kept else []
     lines += [f"  {note.step}: {note.note}" for note in summary.notes]
+    lines += [
+        f"  {paint('not cached', 'yellow', stream)}: {note.step} {note.note}; penstock why {summary.run} {note.step}"
+        for note in summary.hidden
+    ]
     if summary.output is not None and summary.state == "succeeded":
         lines.append(f"  output: {shortened(summary.output, 200)}")
     lines += [f"  next: {paint(each, 'bold', stream)}" for each in summary.next]

@@ -11,6 +11,7 @@ import msgspec
 
 from ..core.jsonvalue import loads
 from ..core.location import shown_path
+from ..engine.hidden.declared import told
 from ..graph import Graph, Output
 from ..ports.records import Failure, FailureClass, RunState, StepRun, StepState
 
@@ -61,6 +62,7 @@ class Summary(msgspec.Struct, frozen=True, tag="summary"):
     gates: list[Gate]
     notes: list[Note]
     next: list[str]
+    hidden: list[Note] = []  # steps of which nothing was kept, and what they asked for undeclared
     kept: list[str] = []  # finished steps that older code made, kept by a resume with the current code
 
     @property
@@ -95,8 +97,15 @@ def summary(
         gates=gates,
         notes=effects(graph, steps),
         next=_next(run_id, state, failures, saved_seconds),
+        hidden=_unkept(steps),
         kept=list(kept),
     )
+
+
+def _unkept(steps: Iterable[StepRun]) -> list[Note]:
+    """One for each step, whatever number of its elements is concerned."""
+    found = {run.step: told(run.hidden) for run in steps if run.hidden and run.key is None}
+    return [Note(step, text) for step, text in found.items()]
 
 
 def name_of(step: str, index: str) -> str:
@@ -183,6 +192,6 @@ def _next(run_id: str, state: RunState, failures: list[Told], saved_seconds: flo
             return [f"penstock show {run_id}"]
         case RunState.FAILED:
             step = failures[0].step.partition("[")[0] if failures else ""
-            return [f"penstock logs {run_id} {step}".rstrip(), f"penstock resume {run_id}"]
+            return [f"penstock show {run_id} {step}".rstrip(), f"penstock resume {run_id}"]
         case _:
             return [f"penstock resume {run_id}"]

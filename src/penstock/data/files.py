@@ -131,6 +131,9 @@ class FileObserver:
         return self._memo / f"{digest_bytes(os.fsencode(path))[:32]}.json"
 
 
+_NOBODYS = (".penstock", "__pycache__", ".git")  # what programs keep for themselves: it changes with every run
+
+
 class FolderObserver:
     """Looks at all files in a folder again, by name and content; folders in it count by what they hold."""
 
@@ -141,7 +144,10 @@ class FolderObserver:
         root = Path(name).expanduser().absolute()
         if not root.is_dir():
             return None
-        inside = [Path(folder, each) for folder, _, names in os.walk(root) for each in names]
+        inside: list[Path] = []
+        for folder, folders, names in os.walk(root):
+            folders[:] = [each for each in folders if each not in _NOBODYS]
+            inside += [Path(folder, each) for each in names]
         seen = [[path.relative_to(root).as_posix(), self._files.version(str(path))] for path in sorted(inside)]
         return f"blake3:{digest_json(seen)}"
 

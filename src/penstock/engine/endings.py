@@ -65,7 +65,7 @@ def ending(step: str, code: int, *, for_memory: bool | None, run_id: str = "") -
     if number == signal.SIGTERM:
         return StepPreemptedError(said, hint='its machine or container goes: Retry(on=("preempted",)) tries again')
     if number != signal.SIGKILL:
-        return StepKilledError(said, hint=f"see its output: penstock logs {run_id}" if run_id else None)
+        return StepKilledError(said, hint=f"what it printed, if anything: penstock logs {run_id}" if run_id else None)
     if for_memory:
         return StepOutOfMemoryError(
             f"the kernel killed the process of '{step}' for memory",
