@@ -27,7 +27,7 @@ demo: $(VENV)/.demo ## raw data to a live model on this machine; sets everything
 setup: $(VENV)/.dev ## make the environment for tests and checks
 
 test: $(VENV)/.dev ## every test; sets everything up
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check src tests bench soak examples
