@@ -66,7 +66,7 @@ from penstock import pipeline, step
 def numbers() -> list[float]:
     return [0.1 * each for each in range(997)]
 
-@step
+@step(cache_despite="environment")
 def total(data: list[float]) -> float:
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     parts = [data[at::threads] for at in range(threads)]

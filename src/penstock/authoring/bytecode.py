@@ -80,7 +80,7 @@ def loaded_from_stale(root: str) -> list[str]:
     """Files of the project that were imported before anybody looked closer, and whose old code is in memory."""
     within = root + os.sep
     # A script's own module (`python file.py`) has no `__cached__`: it is always compiled from its source.
-    modules = [module for module in list(sys.modules.values()) if getattr(module, "__cached__", None)]
+    modules = [module for module in sys.modules.copy().values() if getattr(module, "__cached__", None)]
     files = dict.fromkeys(getattr(module, "__file__", None) for module in modules)
     found = [file for file in files if file and file.startswith(within) and file.endswith(".py")]
     return [file for file in found if (stale := stale_bytecode(file)) is not None and _older(stale, file)]

@@ -168,7 +168,7 @@ def find_qualname(module: ModuleType, qualname: str, place: str) -> Any:
 
 def _loaded(file: str) -> ModuleType | None:
     base = os.path.basename(file)
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         known = getattr(module, "__file__", None)
         if not known or not known.endswith(".py"):
             continue

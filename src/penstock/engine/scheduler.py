@@ -229,17 +229,16 @@ class Scheduler:
 
     def _queue_attempt(self, prepared: Prepared, item: Item) -> None:
         key = prepared.shared_key
-        if key is not None and key in self._fruitless:
-            prepared, key = msgspec.structs.replace(prepared, shared_key=None), None
         if key is not None:
-            if key in self._parked:  # another instance here computes the same: take its result when it is there
-                self._parked[key].append(item)
-                return
             if key in self._ending:
                 self._flush()
                 self._decide(item)
                 return
-            self._parked[key] = []
+            if key not in self._fruitless:
+                if key in self._parked:  # another instance here computes the same: take its result when it is there
+                    self._parked[key].append(item)
+                    return
+                self._parked[key] = []
         (self._thread_queue if self._on_thread(item.name) else self._queue).append(prepared)
 
     # -- placing -------------------------------------------------------------------------------------------------
@@ -319,7 +318,9 @@ class Scheduler:
         self._running[task.step, task.index] = prepared
         if key is not None:
             instance = (task.step, task.index)
-            self._claims[instance] = Claim(prepared.entries_seen, Item(*instance) in self._looks)
+            self._claims[instance] = Claim(
+                prepared.entries_seen, key in self._fruitless or Item(*instance) in self._looks
+            )
             self._before[instance] = self._view.steps.get(instance)
         now = self._services.clock.now_us()
         self._record_event(msgspec.structs.replace(prepared.started, at=now))

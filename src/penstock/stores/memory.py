@@ -12,8 +12,8 @@ from .runlog import SqlStore, open_store
 def memory_store(clock: Clock | None = None) -> Store:
     """A fresh, empty run log.
 
-    >>> memory_store().version()
-    1
+    >>> memory_store().match_runs("")
+    []
     """
     return open_store("memory:", home=Path(), clock=clock)
 

@@ -271,7 +271,7 @@ def _own_path_entries() -> list[str]:
 def _editable_modules() -> dict[str, str]:
     """Top-level module -> its file or folder, of editable installs that work by a finder instead of a folder."""
     found: dict[str, str] = {}
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if name.startswith("__editable___"):
             mapping = getattr(module, "MAPPING", None)
             if isinstance(mapping, dict):

@@ -54,5 +54,5 @@ def digest_of(parts: Sequence[CodePart]) -> str:
 
 
 def _imported() -> list[str]:
-    found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    found = (getattr(module, "__file__", None) for module in sys.modules.copy().values())
     return [path for path in found if isinstance(path, str) and path.endswith((".py", *_EXTENSIONS))]

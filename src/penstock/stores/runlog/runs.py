@@ -188,7 +188,7 @@ class RunsPart(LivenessPart, WaitingPart):
             claim, digest = claims[instance], packed(str(keys[instance]))
             self.database.lock_key(digest)
             rows = self.database.rows("claims", (digest, digest))
-            holder = self._holder(run_id, instance, rows)
+            holder = self._holder(run_id, instance, rows, beside_own=claim.has_waited)
             if rows[0][0] > claim.seen:
                 refused[instance] = ""
             elif holder is not None:
@@ -197,10 +197,11 @@ class RunsPart(LivenessPart, WaitingPart):
                 claimed.add(instance)
         return frozenset(claimed), refused
 
-    def _holder(self, run_id: str, instance: Instance, rows: Sequence[Row]) -> str | None:
-        """The run that computes a key elsewhere. An earlier attempt of the instance itself is followed by this one."""
+    def _holder(self, run_id: str, instance: Instance, rows: Sequence[Row], *, beside_own: bool) -> str | None:
+        """The run that computes a key elsewhere. An earlier attempt of the instance itself is followed by this one;
+        `beside_own`: what the same run computes is not waited for again."""
         for _, _, step, index, holder, state, host, lease_until in rows:
-            if holder == run_id and (step, index) != instance:
+            if holder == run_id and (step, index) != instance and not beside_own:
                 return run_id
             if holder not in (None, run_id) and state == "running" and self._is_at_work(holder, host, lease_until):
                 return str(holder)
