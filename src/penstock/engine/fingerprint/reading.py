@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _ast
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -63,8 +64,11 @@ def analyse(source: bytes, known: Mapping[str, bool] = MappingProxyType({})) -> 
         return ModuleFacts((block,), {}, {}, problem=f"{type(error).__name__}: {error}")
 
 
+_PARSING = threading.Lock()  # two at a time, CPython 3.11 mixes up how deep each of them is
+
+
 def _parse(source: bytes | str, mode: str) -> Any:
-    with warnings.catch_warnings():
+    with _PARSING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the user hears of a bad escape when the file is imported
         return compile(source, "<source>", mode, _ONLY_AST, dont_inherit=True)
 
