@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -582,7 +583,10 @@ def packed(folder: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed: it makes the recorded environment")
+@pytest.mark.skipif(
+    shutil.which("uv") is None and importlib.util.find_spec("uv") is None,
+    reason="capability missing: uv, which makes the recorded environment",
+)
 def test_another_version_of_a_package_is_the_cause_here_and_gone_in_the_recorded_environment(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
@@ -593,13 +597,14 @@ def test_another_version_of_a_package_is_the_cause_here_and_gone_in_the_recorded
         wheel(wheels, "toy", version, {"toy.py": f"def scale(x):\n    return {factor} * x\n".encode()})
     (tmp_path / "project").mkdir()
     shell = Shell(tmp_path / "project")
+    shell.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # uv is there
     shell.environ |= {"UV_FIND_LINKS": str(wheels), "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
     shell.environ |= {"UV_CACHE_DIR": str(tmp_path / "uv-cache"), "UV_PYTHON_DOWNLOADS": "never"}
     venv = tmp_path / "venv"
     shell.python = str(venv / "bin" / "python")
 
     def uv(*words: str) -> None:
-        subprocess.run(["uv", *words], check=True, env=shell.environ, capture_output=True)
+        subprocess.run([sys.executable, "-m", "uv", *words], check=True, env=shell.environ, capture_output=True)
 
     uv("venv", "--python", sys.executable, str(venv))
     uv("pip", "install", "--python", shell.python, "--no-deps", *needs, "toy==1.0")
