@@ -234,12 +234,10 @@ def main() -> None:
 ZOMBIE = """
 @step(effect="exactly-once")
 def act() -> str:
+    import signal
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # deaf to whoever tells it to stop: only the fence is left
     arrive(f"attempt-{context().attempt}-{os.getpid()}")
-    while True:
-        try:
-            await_file("go"); break
-        except KeyboardInterrupt:  # whoever tells the zombie to stop comes too late: only the fence is left
-            continue
+    await_file("go")
     try:
         ACT
     except FencedError:
