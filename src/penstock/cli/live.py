@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from ..graph import Graph
 from ..ports.events import AttemptFailed, AttemptStarted, Event
 from ..ports.records import RunRecord, StepRun
-from .progress import Tally, begun, finished, mapped, summary_lines, waits
+from .progress import Elements, Tally, begun, finished, mapped, summary_lines, waits
 from .records import failure_shown
 from .render import paint, shortened, shown_seconds, speaks_unicode
 from .streams import lasting
@@ -60,8 +60,8 @@ class LiveProgress(Tally):
             if run.state.done and (not self.is_mapped(run.step) or run.failure is not None):
                 self._area.say(finished(run, event, self.attempt_of(run), self._stream))
 
-    def map_finished(self, name: str, runs: list[StepRun]) -> None:
-        self._area.say(mapped(name, runs, self.saved_by(name), self._stream))
+    def map_finished(self, name: str, elements: Elements) -> None:
+        self._area.say(mapped(name, elements, self.saved_by(name), self._stream))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         line = self._running.get((step, index))

@@ -15,8 +15,8 @@ from ..authoring.pipeline import Pipeline
 from ..core.errors import PenstockError
 from ..graph import Graph
 from ..graph.svg import svg
-from ..ports.events import AttemptStarted, Event, RunFinished
-from ..ports.records import RunRecord, StepRun
+from ..ports.events import AttemptStarted, Change, RunFinished
+from ..ports.records import RunRecord, RunState, StepRun
 from .progress import Tally, summary_lines
 from .records import failure_shown
 from .render import shown_seconds, without_control
@@ -73,6 +73,8 @@ class NotebookProgress(Tally):
         self._handle: Any = None
         self._shown_at = 0.0
         self._record: RunRecord | None = None
+        self._state: RunState | None = None
+        self._runs: dict[tuple[str, str], StepRun] = {}
         self._begun_at: dict[tuple[str, str], float] = {}
         self._progress: dict[tuple[str, str], tuple[float, float | None, str]] = {}
 
@@ -83,11 +85,16 @@ class NotebookProgress(Tally):
         self._record = record
         self._handle = display(HTML(self.html()), display_id=True)
 
-    def event(self, event: Event) -> None:
+    def event(self, change: Change) -> None:
+        event = change.event
         if isinstance(event, AttemptStarted):
             self._begun_at[event.step, event.index] = monotonic()
             self._progress.pop((event.step, event.index), None)
-        super().event(event)
+        elif isinstance(event, RunFinished):
+            self._state = event.state
+        if change.run is not None:
+            self._runs[change.run.step, change.run.index] = change.run
+        super().event(change)
         self._show(at_once=isinstance(event, (RunFinished, AttemptStarted)))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
@@ -112,7 +119,7 @@ class NotebookProgress(Tally):
         return f'<div style="font-family:monospace">{head}<table>{"".join(rows)}</table>{self._end()}</div>'
 
     def _row(self, step: str) -> str:
-        runs = [run for (name, _), run in self.view.steps.items() if name == step]
+        runs = [run for (name, _), run in self._runs.items() if name == step]
         if not runs:
             return _cells("pending", step, "", "")
         if not self.is_mapped(step):
@@ -145,16 +152,15 @@ class NotebookProgress(Tally):
         return "; ".join(parts)
 
     def _end(self) -> str:
-        if self.view.finished is None or self.graph is None or self.run_id is None:
+        if self._state is None or self.graph is None or self.run_id is None:
             return ""
         told = summary(
             self.run_id,
             self.graph,
-            self.view.finished,
-            list(self.view.steps.values()),
+            self._state,
+            list(self._runs.values()),
             seconds=monotonic() - self.began,
             saved_seconds=self.saved_seconds,
-            kept=self.view.kept,
         )
         return "<br>".join(escape(without_control(line)) for line in summary_lines(told, _Browser()))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from time import monotonic, time
 from typing import Any, TextIO
 
@@ -17,14 +18,13 @@ from ..graph import Graph
 from ..ports.events import (
     AttemptFailed,
     AttemptStarted,
+    Change,
     Event,
     MapExpanded,
-    RunView,
     StepCached,
-    StepEvent,
     StepSucceeded,
 )
-from ..ports.records import RunRecord, StepRun
+from ..ports.records import RunRecord, StepRun, StepState
 from .records import failure_shown
 from .render import counted, paint, shortened, shown_seconds, symbol, without_control
 from .streams import lasting
@@ -35,21 +35,33 @@ _FAILURES = 10  # told one by one at the end of a run
 _ORDER = ("succeeded", "cached", "skipped", "failed", "timed_out", "upstream_failed", "cancelled")
 
 
+class Elements:
+    """Those of a mapped step that are done, counted: however many there are, they take no room."""
+
+    def __init__(self) -> None:
+        self.states: Counter[str] = Counter()
+        self.seconds = 0.0  # that they ran
+        self.told = False
+
+    def add(self, run: StepRun, times: int = 1) -> None:
+        if run.state.done:
+            self.states[run.state.value] += times
+            self.seconds += times * run.seconds if run.state is not StepState.CACHED else 0.0
+
+
 class Tally:
     """A listener that keeps count; the ground under every other one, and all that --quiet needs."""
 
     def __init__(self) -> None:
         self.run_id: str | None = None
         self.graph: Graph | None = None
-        self.view = RunView()
         self.saved_seconds = 0.0
         self.began = monotonic()
         self._attempts: dict[str, int] = {}
         self._scopes: dict[str, tuple[str, ...]] = {}
-        self._of_step: dict[str, dict[str, StepRun]] = {}  # mapped steps: index -> step run
-        self._finished: dict[str, set[str]] = {}  # mapped steps: the elements that are done
+        self._elements: dict[str, Elements] = {}  # of mapped steps
+        self._sizes: dict[tuple[str, str], int] = {}  # of maps: scope, enclosing index -> elements
         self._maps: dict[str, tuple[int, int]] = {}  # scope -> how often it was expanded, elements in all of these
-        self._collapsed: set[str] = set()
         self._saved: dict[str, float] = {}  # step -> seconds that the cache saved
         self._spent: dict[tuple[str, str], int] = {}  # attempts before this resume: a retry policy starts anew
 
@@ -60,29 +72,35 @@ class Tally:
             self._attempts[node.name] = retry.attempts if retry else 1
             self._scopes[node.name] = tuple(graph.scopes_of(node.scope))
 
-    def event(self, event: Event) -> None:
-        if isinstance(event, MapExpanded) and (event.scope, event.index) not in self.view.sizes:
-            times, elements = self._maps.get(event.scope, (0, 0))
-            self._maps[event.scope] = times + 1, elements + event.size
-        self.view.apply(event)
-        if isinstance(event, StepCached):
+    def event(self, change: Change) -> None:
+        event, run = change.event, change.run
+        if isinstance(event, MapExpanded):
+            self._expanded(event)
+            if event.size == 0:
+                self.map_finished(event.scope, Elements())
+        elif isinstance(event, StepCached):
             self.saved_seconds += event.saved_seconds
             self._saved[event.step] = self.saved_by(event.step) + event.saved_seconds
-        if isinstance(event, StepEvent):
-            run = self.view.step(event.step, event.index)
-            if isinstance(event, AttemptStarted):
-                self._spent.setdefault((event.step, event.index), event.attempt - 1)
-            if self.is_mapped(event.step):
-                self._of_step.setdefault(event.step, {})[event.index] = run
-                if run.state.done:
-                    self._finished.setdefault(event.step, set()).add(event.index)
-                else:
-                    self._finished.get(event.step, set()).discard(event.index)
-            self.step_changed(run, event)
-            if run.state.done and self.is_mapped(event.step) and self._is_complete(event.step):
-                self._collapse(event.step)
-        elif isinstance(event, MapExpanded) and event.size == 0:
-            self.map_finished(event.scope, [])
+        elif isinstance(event, AttemptStarted) and event.attempt > 1:
+            self._spent.setdefault((event.step, event.index), event.attempt - 1)
+        if change.before is None or run is None:
+            return
+        elements = self._count(change.before, run) if self._scopes[run.step] else None
+        self.step_changed(run, event)
+        if elements is not None and run.state.done and self._is_complete(run.step, elements):
+            self._collapse(run.step, elements)
+
+    def _expanded(self, event: MapExpanded) -> None:
+        if (event.scope, event.index) not in self._sizes:
+            self._sizes[event.scope, event.index] = event.size
+            times, elements = self._maps.get(event.scope, (0, 0))
+            self._maps[event.scope] = times + 1, elements + event.size
+
+    def _count(self, before: StepRun, run: StepRun) -> Elements:
+        elements = self._elements.get(run.step) or self._elements.setdefault(run.step, Elements())
+        elements.add(before, -1)
+        elements.add(run)
+        return elements
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         return
@@ -112,7 +130,7 @@ class Tally:
     def step_changed(self, run: StepRun, event: Event) -> None:
         """One more fact about a step run."""
 
-    def map_finished(self, name: str, runs: list[StepRun]) -> None:
+    def map_finished(self, name: str, elements: Elements) -> None:
         """Every element of a mapped step is done (none: the map was empty, and `name` is its scope)."""
 
     def is_mapped(self, step: str) -> bool:
@@ -129,25 +147,26 @@ class Tally:
         """Seconds that the cache saved in all elements of a step."""
         return self._saved.get(step, 0.0)
 
-    def _is_complete(self, step: str) -> bool:
+    def _is_complete(self, step: str, elements: Elements) -> bool:
         """Whether every element is done. Counted as events come: an event costs the same however many there are."""
         outer = 1
         for scope in self._scopes[step]:
-            times, elements = self._maps.get(scope, (0, 0))
+            times, inner = self._maps.get(scope, (0, 0))
             if times < outer:
                 return False  # how many elements there will be is not known yet
-            outer = elements
-        return len(self._finished.get(step, ())) >= outer
+            outer = inner
+        return elements.states.total() >= outer
 
-    def _collapse(self, step: str) -> None:
-        if step not in self._collapsed:
-            self._collapsed.add(step)
-            self.map_finished(step, list(self._of_step[step].values()))
+    def _collapse(self, step: str, elements: Elements) -> None:
+        if not elements.told:
+            elements.told = True
+            self.map_finished(step, elements)
 
     def collapse_rest(self) -> None:
         """Maps that did not come to their end are told too."""
-        for step in self._of_step:
-            self._collapse(step)
+        for step, elements in self._elements.items():
+            if elements.states.total():
+                self._collapse(step, elements)
 
 
 class PlainProgress(Tally):
@@ -178,8 +197,8 @@ class PlainProgress(Tally):
     def waiting(self, step: str, index: str, run_id: str) -> None:
         self.line(waits(step, index, run_id))
 
-    def map_finished(self, name: str, runs: list[StepRun]) -> None:
-        self.line(mapped(name, runs, self.saved_by(name), self._stream))
+    def map_finished(self, name: str, elements: Elements) -> None:
+        self.line(mapped(name, elements, self.saved_by(name), self._stream))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         now = monotonic()
@@ -223,9 +242,9 @@ class JsonStream(Tally):
         facts["parameters"] = {name: msgspec.Raw(text.encode()) for name, text in record.parameters.items()}
         self.put({"type": "run", "run": record.id, **facts, "steps": [node.name for node in graph.nodes]})
 
-    def event(self, event: Event) -> None:
-        super().event(event)
-        self.put(readable(event))
+    def event(self, change: Change) -> None:
+        super().event(change)
+        self.put(readable(change.event))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         now = monotonic()
@@ -283,21 +302,21 @@ def finished(run: StepRun, event: Event, attempt: int, stream: TextIO) -> str:
     return " ".join(words)
 
 
-def mapped(name: str, runs: list[StepRun], saved: float, stream: TextIO) -> str:
+def mapped(name: str, elements: Elements, saved: float, stream: TextIO) -> str:
     """A mapped step that is done: its elements counted."""
-    if not runs:
+    states = +elements.states
+    if not states:
         return f"{symbol('skipped', stream)} {name}: nothing to map over"
-    states = [run.state.value for run in runs]
-    worst = max(states, key=lambda state: _ORDER.index(state) if state in _ORDER else len(_ORDER))
-    counts = ", ".join(f"{states.count(each)} {each.replace('_', ' ')}" for each in _ORDER if each in states)
+    worst = max(states, key=_ORDER.index)
+    counts = ", ".join(f"{states[each]} {each.replace('_', ' ')}" for each in _ORDER if each in states)
     if worst == "cached" and "succeeded" in states:
         worst = "succeeded"
     if set(states) == {"cached"}:
         total = f", saved {shown_seconds(saved)}"
     else:
-        total = f" {shown_seconds(sum(run.seconds for run in runs if run.state.value != 'cached'))}"
+        total = f" {shown_seconds(elements.seconds)}"
         total += f", saved {shown_seconds(saved)}" if "cached" in states else ""
-    return f"{symbol(worst, stream)} {name} x {len(runs)}: {counts}{paint(total, 'dim', stream)}"
+    return f"{symbol(worst, stream)} {name} x {states.total()}: {counts}{paint(total, 'dim', stream)}"
 
 
 def waits(step: str, index: str, run_id: str) -> str:

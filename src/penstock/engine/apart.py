@@ -131,8 +131,7 @@ class Apart:
         for sequence, event in self._store.events(self._run_id, after=self._seen):
             self._seen = sequence
             if isinstance(event, StepEvent) and Item(event.step, event.index) in watched:
-                self._view.apply(event)
-                self._listener.event(event)
+                self._listener.event(self._view.apply(event))
                 if isinstance(event, AttemptStarted):
                     self._begun[Item(event.step, event.index)] = event
 

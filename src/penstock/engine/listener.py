@@ -6,7 +6,7 @@ import sys
 from typing import Protocol
 
 from ..graph import Graph
-from ..ports.events import Event
+from ..ports.events import Change
 from ..ports.records import RunRecord
 
 
@@ -15,7 +15,7 @@ class Listener(Protocol):
 
     def begin(self, record: RunRecord, graph: Graph) -> None: ...
 
-    def event(self, event: Event) -> None: ...
+    def event(self, change: Change) -> None: ...
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None: ...
 
@@ -41,7 +41,7 @@ class Silent:
     def begin(self, record: RunRecord, graph: Graph) -> None:
         return
 
-    def event(self, event: Event) -> None:
+    def event(self, change: Change) -> None:
         return
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:

@@ -21,6 +21,7 @@ from ..graph import Graph, Node
 from ..ports.events import (
     AttemptFailed,
     AttemptStarted,
+    Change,
     Event,
     MapExpanded,
     RunFinished,
@@ -104,7 +105,7 @@ class Scheduler:
             settled=self._settled,
             flush=self._flush,
         )
-        self._pending: list[Event] = []
+        self._pending: list[Change] = []
         self._room = _AHEAD * max(options.workers, 1)
         self._queue: deque[Prepared] = deque()  # decided, waiting for a free worker or for this thread
         self._thread_queue: deque[Prepared] = deque()  # decided, waiting for a free thread
@@ -461,21 +462,22 @@ class Scheduler:
     # -- recording -----------------------------------------------------------------------------------------------
 
     def _record_event(self, event: Event) -> None:
-        self._view.apply(event)
-        self._pending.append(event)
+        self._pending.append(self._view.apply(event))
 
     def _flush(self) -> None:
         if not self._pending:
             return
-        events, self._pending = self._pending, []
+        changes, self._pending = self._pending, []
+        events = [change.event for change in changes]
         refused = self._store.append(self._record.id, self._view.epoch, events, self._claims)
         if refused:
             self._not_ours(refused)
         self._claims, self._before = {}, {}
         self._ending.clear()
-        for event in events:
+        for change in changes:
+            event = change.event
             if not (refused and isinstance(event, AttemptStarted) and (event.step, event.index) in refused):
-                self._listener.event(event)
+                self._listener.event(change)
 
     def _text_writer(self, task: StepTask) -> Callable[[str], None]:
         """For a step in this process, whose prints go to the real stream by themselves."""

@@ -174,6 +174,14 @@ _WORST_FIRST = (
 )
 
 
+class Change(msgspec.Struct, frozen=True):
+    """One more fact, and the step run that it is about: as it was and as it is now. Of the run itself: None, None."""
+
+    event: Event
+    before: StepRun | None = None
+    run: StepRun | None = None
+
+
 class RunView:
     """What a run's events add up to so far. `apply` is the only way it changes."""
 
@@ -198,7 +206,9 @@ class RunView:
     def trouble(self, name: str, index: str = "") -> Trouble:
         return self.troubles.get((name, index), NO_TROUBLE)
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> Change:
+        if isinstance(event, _StepEvent):
+            return self._apply_to_step(event)
         match event:
             case RunStarted():
                 self.started_at = event.at
@@ -213,28 +223,21 @@ class RunView:
                 self.finished, self.error, self.finished_at = event.state, event.error, event.at
             case MapExpanded():
                 self.sizes[event.scope, event.index] = event.size
-            case (
-                AttemptStarted()
-                | AttemptFailed()
-                | StepSucceeded()
-                | StepCached()
-                | StepSkipped()
-                | StepBlocked()
-                | StepCancelled()
-            ):
-                before = self.step(event.step, event.index)
-                if isinstance(event, AttemptFailed):
-                    trouble = self.trouble(event.step, event.index)
-                    self.troubles[event.step, event.index] = trouble.after(event.failure, before.key)
-                self.steps[event.step, event.index] = next_step_run(before, event)
-            case StepReopened():
-                run, key = self.step(event.step, event.index), (event.step, event.index)
-                self.spent[key] = run.attempts
-                if run.state.has_output:
-                    self.lost[key] = run.outputs
-                self.steps[key] = next_step_run(run, event)
             case _:
                 assert_never(event)
+        return Change(event)
+
+    def _apply_to_step(self, event: StepEvent) -> Change:
+        key = (event.step, event.index)
+        before = self.step(*key)
+        if isinstance(event, AttemptFailed):
+            self.troubles[key] = self.trouble(*key).after(event.failure, before.key)
+        elif isinstance(event, StepReopened):
+            self.spent[key] = before.attempts
+            if before.state.has_output:
+                self.lost[key] = before.outputs
+        run = self.steps[key] = next_step_run(before, event)
+        return Change(event, before, run)
 
     def _reopen(self) -> None:
         """Resume keeps what is finished and gives everything else another chance; attempt numbers go on counting."""

@@ -18,7 +18,7 @@ from ..core.errors import PenstockError
 from ..graph import Graph
 from ..ports.agreement import Agreement, Tolerance
 from ..ports.artifacts import ArtifactRef
-from ..ports.events import Event
+from ..ports.events import Change, Event
 from ..ports.records import RunRecord, RunState
 from .config import Settings
 from .project import Project
@@ -130,8 +130,8 @@ class Teller:
     def begin(self, record: RunRecord, graph: Graph) -> None:
         self.tell(Began(record, graph))
 
-    def event(self, event: Event) -> None:
-        self.tell(Happened(event))
+    def event(self, change: Change) -> None:
+        self.tell(Happened(change.event))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         self.tell(Progressed(step, index, done, total, note))

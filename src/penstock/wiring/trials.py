@@ -82,8 +82,7 @@ def run(passes: Passes, by: Interpreter, home: Path, listener: Listener | None =
                 found.append(Tried(record, graph, view.steps, view.sizes))
                 heard.begin(record, graph)
             case Happened(event):
-                view.apply(event)
-                heard.event(event)
+                heard.event(view.apply(event))
             case Said(step, index, text):
                 heard.text(step, index, text)
             case Progressed(step, index, done, total, note):

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from penstock.cli.progress import Tally, summary_lines
+from penstock.cli.progress import Elements, Tally, summary_lines
 from penstock.cli.summary import Summary
 from penstock.cli.summary import Told as Failed
 from penstock.graph import Graph, Node, Scope
-from penstock.ports.events import AttemptStarted, Event, MapExpanded, StepSucceeded
-from penstock.ports.records import RunRecord, StepRun
+from penstock.ports.events import AttemptStarted, Event, MapExpanded, RunView, StepSucceeded
+from penstock.ports.records import RunRecord
 
 RECORD = RunRecord(id="p-1", pipeline="p", project="x", manifest="m", parameters={}, created_at=0)
 FLAT = Graph("p", "p.py:p", nodes=(Node("fit", "p.py:fit", scope="each"),), scopes=(Scope("each", {}),))
@@ -32,9 +32,13 @@ class Told(Tally):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[tuple[str, int]] = []
+        self.view = RunView()
 
-    def map_finished(self, name: str, runs: list[StepRun]) -> None:
-        self.told.append((name, len(runs)))
+    def map_finished(self, name: str, elements: Elements) -> None:
+        self.told.append((name, elements.states.total()))
+
+    def hear(self, event: Event) -> None:
+        self.event(self.view.apply(event))
 
 
 def _listening(graph: Graph) -> Told:
@@ -50,11 +54,11 @@ def _element(index: str) -> list[Event]:
 
 def test_a_map_is_told_with_its_last_element_and_only_then() -> None:
     listener = _listening(FLAT)
-    listener.event(MapExpanded(at=0, scope="each", size=3))
+    listener.hear(MapExpanded(at=0, scope="each", size=3))
     for index in "021":
         assert listener.told == []
         for event in _element(index):
-            listener.event(event)
+            listener.hear(event)
     assert listener.told == [("fit", 3)]
 
 
@@ -62,28 +66,28 @@ def test_a_map_is_told_with_its_last_element_and_only_then() -> None:
 def test_a_nested_map_is_told_once_every_inner_size_is_known_and_every_element_done(late: int) -> None:
     """Whichever inner map learns its size last, and though all other elements are done by then."""
     listener = _listening(NESTED)
-    listener.event(MapExpanded(at=0, scope="outer", size=3))
+    listener.hear(MapExpanded(at=0, scope="outer", size=3))
     sizes = {0: 2, 1: 3, 2: 1}
     for outer in sorted(sizes, key=lambda each: each == late):
-        listener.event(MapExpanded(at=0, scope="inner", index=str(outer), size=sizes[outer]))
+        listener.hear(MapExpanded(at=0, scope="inner", index=str(outer), size=sizes[outer]))
         if outer != late:
             assert listener.told == []
         for inner in range(sizes[outer]):
             for event in _element(f"{outer}.{inner}"):
-                listener.event(event)
+                listener.hear(event)
     assert listener.told == [("fit", 6)]
 
 
 def test_a_map_that_is_expanded_again_by_the_same_event_counts_once() -> None:
     listener = _listening(FLAT)
     for _ in range(2):
-        listener.event(MapExpanded(at=0, scope="each", size=1))
+        listener.hear(MapExpanded(at=0, scope="each", size=1))
     for event in _element("0"):
-        listener.event(event)
+        listener.hear(event)
     assert listener.told == [("fit", 1)]
 
 
-def _calls(listener: Tally, event: Event) -> int:
+def _calls(listener: Told, event: Event) -> int:
     """Python calls that one event takes."""
     made = 0
 
@@ -91,9 +95,10 @@ def _calls(listener: Tally, event: Event) -> int:
         nonlocal made
         made += what in ("call", "c_call")
 
+    change = listener.view.apply(event)
     sys.setprofile(count)
     try:
-        listener.event(event)
+        listener.event(change)
     finally:
         sys.setprofile(None)
     return made
@@ -103,12 +108,12 @@ def _calls(listener: Tally, event: Event) -> int:
 def test_the_two_hundredth_element_costs_what_the_second_cost(graph: Graph) -> None:
     listener = _listening(graph)
     if graph is FLAT:
-        listener.event(MapExpanded(at=0, scope="each", size=1000))
+        listener.hear(MapExpanded(at=0, scope="each", size=1000))
         indexes = [str(at) for at in range(200)]
     else:
-        listener.event(MapExpanded(at=0, scope="outer", size=20))
+        listener.hear(MapExpanded(at=0, scope="outer", size=20))
         for outer in range(20):
-            listener.event(MapExpanded(at=0, scope="inner", index=str(outer), size=50))
+            listener.hear(MapExpanded(at=0, scope="inner", index=str(outer), size=50))
         indexes = [f"{outer}.{inner}" for outer, inner in product(range(20), range(10))]
     made = [[_calls(listener, event) for event in _element(index)] for index in indexes]
     assert made[-1] == made[1]
