@@ -34,6 +34,9 @@ _STATES = {
 
 def coloured(stream: TextIO | None = None) -> bool:
     """Whether ANSI colours may be written there: a terminal without NO_COLOR, or FORCE_COLOR."""
+    known: bool | None = getattr(stream, "is_coloured", None)
+    if known is not None:
+        return known
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -44,6 +47,9 @@ def coloured(stream: TextIO | None = None) -> bool:
 
 def speaks_unicode(stream: TextIO | None = None) -> bool:
     """Whether the stream's encoding has our symbols."""
+    known: bool | None = getattr(stream, "has_symbols", None)
+    if known is not None:
+        return known
     encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
     try:
         "✓▸≡✗■–…│".encode(encoding)

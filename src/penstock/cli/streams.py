@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+from functools import cached_property
 from typing import Any, TextIO
+
+from .render import coloured, speaks_unicode
 
 
 class Lasting(io.TextIOBase):
@@ -14,6 +17,16 @@ class Lasting(io.TextIOBase):
     def __init__(self, real: TextIO) -> None:
         self._real = real
         self._gone = False
+
+    @cached_property
+    def is_coloured(self) -> bool:
+        """As `render.coloured` says, once for a whole run."""
+        return coloured(self._real)
+
+    @cached_property
+    def has_symbols(self) -> bool:
+        """As `render.speaks_unicode` says, once for a whole run."""
+        return speaks_unicode(self._real)
 
     def write(self, text: str) -> int:
         if not self._gone:

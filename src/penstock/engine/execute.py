@@ -297,6 +297,7 @@ class Execution:
         )
         outcome.metrics = {clean(name): value for name, value in self._context.metrics.items()}
         outcome.note = None if self._context.note is None else clean(self._context.note)
+        outcome.checkpointed = self._context.checkpointed
         if outcome.failure is None and (self._seen or (self._watch is not None and self._watch.found)):
             outcome.hidden = tuple(
                 HiddenInput(each.kind, clean(each.name), clean(each.where)) for each in self._hidden()

@@ -234,7 +234,8 @@ class Launcher:
         task, now = prepared.task, self._clock.now_us()
         failure = outcome.failure or self.healing.conflict(task.step, task.index, outcome.outputs)
         if failure is None:
-            self._clear_checkpoint(task)
+            if outcome.checkpointed or task.attempt > 1:  # an attempt before it may have left one
+                self._clear_checkpoint(task)
             hidden = self._hidden(task, outcome)
             return StepSucceeded(
                 at=now,

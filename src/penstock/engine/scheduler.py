@@ -38,6 +38,7 @@ from .arguments import Blocked, NotReady, Skipped, Unreadable
 from .capture import teed
 from .execute import Execution
 from .frontier import Frontier, Item
+from .hidden import Ready
 from .launcher import Launcher, Prepared, refused
 from .listener import Listener, Silent
 from .ownership import Ownership
@@ -119,7 +120,7 @@ class Scheduler:
         self._fruitless: set[str] = set()  # keys whose computation here kept nothing for others: nobody waits for them
         self._ending: set[str] = set()  # keys of results that are not durable yet
         self._looks: dict[Item, float] = {}  # instances that wait for another run's result -> seconds to the next look
-        self._async: dict[str, bool] = {}  # step -> whether its coroutine runs in our loop
+        self._async: dict[tuple[str, str | None], bool] = {}  # target and payload -> whether it is a coroutine function
         self._abort = False  # fail_fast: something failed for good
         self._ownership: Ownership | None = None
         self.error: BaseException | None = None  # the first exception that a step raised in this process
@@ -136,7 +137,7 @@ class Scheduler:
             now=self._kill_everything,
             told=self._listener.stopping,
         )
-        with ownership, teed(echo=self._options.echo):
+        with ownership, teed(echo=self._options.echo), Ready():
             self._ownership = ownership
             try:
                 self._loop(ownership)
@@ -358,15 +359,18 @@ class Scheduler:
         return self._nodes[step].options.isolation == "thread" or self._is_async(step)
 
     def _is_async(self, step: str) -> bool:
-        known = self._async.get(step)
-        if known is None:
-            known = self._async[step] = self._is_coroutine(self._nodes[step])
-        return known
-
-    def _is_coroutine(self, node: Node) -> bool:
+        """Whether it is a coroutine that runs in our loop."""
+        node = self._nodes[step]
         options = node.options
         if options.isolation == "process" or options.timeout_s is not None or options.limits is not None:
             return False  # it needs a process that can be stopped; its coroutine runs there
+        code = (node.target, node.payload)
+        known = self._async.get(code)
+        if known is None:
+            known = self._async[code] = self._is_coroutine(node)
+        return known
+
+    def _is_coroutine(self, node: Node) -> bool:
         try:
             return self._services.loader.load(node.target, node.payload).is_async
         except PenstockError:

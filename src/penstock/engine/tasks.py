@@ -94,6 +94,7 @@ class StepOutcome(msgspec.Struct, omit_defaults=True):
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     hidden: tuple[HiddenInput, ...] = ()  # all that was seen, declared or not
+    checkpointed: bool = False  # it asked for its checkpoint folder
 
 
 TASK_ENCODER = msgspec.msgpack.Encoder()

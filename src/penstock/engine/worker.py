@@ -16,6 +16,7 @@ import msgspec
 from .capture import teed
 from .execute import Execution
 from .failure import failure_of
+from .hidden import Ready
 from .processtree import adopt_orphans, kill_below
 from .services import Services
 from .tasks import TASK_DECODER, StepOutcome, StepTask
@@ -63,7 +64,7 @@ class Worker:
         self._connection.set_inheritable(False)
         os.register_at_fork(after_in_child=self._connection.close)  # a child must not keep the engine waiting
         signal.signal(signal.SIGINT, self._interrupted)
-        with teed(echo=False):
+        with teed(echo=False), Ready():
             while True:
                 task = TASK_DECODER.decode(self._tasks.get())
                 try:

@@ -55,6 +55,7 @@ class Context:
         self.note: str | None = None
         self.input_digests: dict[str, list[str]] = {}  # argument -> digests of the stored values given for it
         self.varies = False  # whether it asked for something that another attempt would find otherwise
+        self.checkpointed = False  # whether it asked for its checkpoint folder
         self._attempt = attempt
         self._checkpoint_dir = checkpoint_dir or None
         self._effect_key = effect_key
@@ -86,6 +87,7 @@ class Context:
     def checkpoint_dir(self) -> Path:
         """A directory of this step instance in this run; what an attempt leaves there, the next one finds."""
         self.varies = True
+        self.checkpointed = True
         if self._checkpoint_dir is None:
             import tempfile
 

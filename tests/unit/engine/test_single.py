@@ -182,4 +182,4 @@ def _conclude(checkpoints: Path, folder: str) -> None:
         checkpoint_dir=folder,
     )  # fmt: skip
     prepared = SimpleNamespace(task=task, started=AttemptStarted(at=1, step="flat", attempt=1))
-    launcher.concluded(cast(Any, prepared), StepOutcome())
+    launcher.concluded(cast(Any, prepared), StepOutcome(checkpointed=True))

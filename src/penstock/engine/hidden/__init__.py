@@ -7,6 +7,6 @@ cannot be seen.
 """
 
 from .places import CHANGED
-from .watching import Watch, leave_out
+from .watching import Ready, Watch, leave_out
 
-__all__ = ["CHANGED", "Watch", "leave_out"]
+__all__ = ["CHANGED", "Ready", "Watch", "leave_out"]

@@ -201,6 +201,8 @@ _WATCH: ContextVar[Watch | None] = ContextVar("penstock_watch", default=None)
 _open: list[Watch] = []  # of the attempts that run in this process now
 _lock = threading.Lock()
 _installed = False
+_in_place = False  # what is put in the place of os.environ's class, of imports and of starts
+_runs = 0  # of this process that are under way
 
 
 def _opened(watch: Watch) -> None:
@@ -211,17 +213,41 @@ def _opened(watch: Watch) -> None:
             sys.addaudithook(_hook)
             _installed = True
         _open.append(watch)
-        if len(_open) == 1:
-            _watch_variables(True)
-            _watch_calls(True)
+        if not _in_place or type(os.environ) is _Environ:  # a step may have put another mapping there
+            _put_in_place(True)
+        else:
+            watch_starts(True, _notice_fork)  # multiprocessing may have been imported since
 
 
 def _closed(watch: Watch) -> None:
     with _lock:
         _open.remove(watch)
-        if not _open:
-            _watch_calls(False)
-            _watch_variables(False)
+        if not _open and not _runs:
+            _put_in_place(False)
+
+
+class Ready:
+    """For the length of a run, what watches stays in its place once a step has needed it: it is not put there and taken
+    away for every step."""
+
+    def __enter__(self) -> None:
+        global _runs
+        with _lock:
+            _runs += 1
+
+    def __exit__(self, *_: object) -> None:
+        global _runs
+        with _lock:
+            _runs -= 1
+            if not _open and not _runs and _in_place:
+                _put_in_place(False)
+
+
+def _put_in_place(on: bool) -> None:
+    global _in_place
+    _in_place = on
+    _watch_variables(on)
+    _watch_calls(on)
 
 
 def _whose() -> Sequence[Watch]:
@@ -273,6 +299,8 @@ def _watch_variables(on: bool) -> None:
 
 
 def _asked_for(key: Any) -> None:
+    if not _open:
+        return
     frame = sys._getframe(2)
     while frame.f_code.co_filename in _THROUGH and frame.f_back is not None:
         frame = frame.f_back
@@ -311,14 +339,14 @@ def _watch_calls(on: bool) -> None:
 
 
 def _watched_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-    if (not level and not fromlist and name in sys.modules) or getattr(_inside, "an_import", False):
+    if not _open or (not level and not fromlist and name in sys.modules) or getattr(_inside, "an_import", False):
         return _import(name, globals, locals, fromlist, level)
     with _Importing():
         return _import(name, globals, locals, fromlist, level)
 
 
 def _watched_import_module(name: str, package: str | None = None) -> Any:
-    if name in sys.modules or getattr(_inside, "an_import", False):
+    if not _open or name in sys.modules or getattr(_inside, "an_import", False):
         return _import_module(name, package)
     with _Importing():
         return _import_module(name, package)

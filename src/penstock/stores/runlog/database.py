@@ -37,6 +37,10 @@ class Database(Protocol):
 
     def one(self, name: str, values: Sequence[Any] = ()) -> Row | None: ...
 
+    def head(self, run_id: str) -> tuple[int, int, str, int] | None:
+        """Inside a transaction: hold the run against other writers. -> number, epoch, state, newest event's number."""
+        ...
+
     def run(self, name: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement, on its own or in the open transaction; the number of rows it changed."""
         ...

@@ -119,15 +119,10 @@ class RunsPart(LivenessPart, WaitingPart):
         self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claimed: frozenset[Instance]
     ) -> tuple[Append, bool]:
         """What the events do to the rows, against the run as it is in this transaction; and whether the run is over."""
-        head = self.database.one("lock_run", (run_id,))
+        head = self.database.head(run_id)
         if head is None:
             raise self._no_run(run_id)
-        run_no, stored_epoch, state = head
-        newest = self.database.one(
-            "last_seq", (place_of(run_no + 1, 0),)
-        )  # only now: the lock may have been waited for
-        assert newest is not None
-        last_seq: int = newest[0]
+        run_no, stored_epoch, state, last_seq = head
         if (stored_epoch, last_seq) != (known.epoch, known.last_seq):
             known.forget()
             known.run_no, known.epoch, known.last_seq = run_no, stored_epoch, last_seq

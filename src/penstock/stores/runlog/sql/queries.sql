@@ -53,6 +53,10 @@ SELECT no, epoch, state FROM runs WHERE id = ? {lock}
 -- name: last_seq
 SELECT max(place) & 4294967295 FROM events WHERE place < ?
 
+-- name: head
+SELECT no, epoch, state, (SELECT max(place) & 4294967295 FROM events WHERE place < (no + 1) * 4294967296)
+FROM runs WHERE id = ?
+
 -- name: insert_event
 INSERT INTO events (place, body) VALUES (?, ?)
 
