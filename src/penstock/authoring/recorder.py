@@ -87,7 +87,7 @@ class Recorder:
                 where=where,
                 hint="a graph has a fixed size; repeat work inside a step",
             )
-        inside = self._free(self._prefix + name, {*self._nests, *self.nodes})
+        inside = self._free(self._prefix + name, self._nests, self.nodes)
         self._nests.add(inside)
         self._inside.append(body)
         outer, self._prefix = self._prefix, f"{inside}/"
@@ -401,12 +401,12 @@ class Recorder:
                 where,
                 hint='rename one function, or call it as step.named("…")(…)',
             )
-        return self._free(name, {**self.nodes, **self.scopes})
+        return self._free(name, self.nodes, self.scopes)
 
-    def _free(self, name: str, taken: Container[str]) -> str:
+    def _free(self, name: str, *taken: Container[str]) -> str:
         """`name`, or `name_2`, `name_3`, … where it is taken."""
         candidate = name
-        while candidate in taken:
+        while any(candidate in names for names in taken):
             self._numbers[name] = self._numbers.get(name, 1) + 1
             candidate = f"{name}_{self._numbers[name]}"
         return candidate

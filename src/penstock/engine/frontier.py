@@ -17,7 +17,7 @@ from ..graph import Graph, Node, Scope, outputs_in
 Group = tuple[str, str]  # node, index prefix
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A step instance, or a scope at the index of its parent."""
 
     name: str

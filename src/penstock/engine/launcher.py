@@ -35,7 +35,7 @@ class Cache(CacheIndex, CodeText, Protocol):
     """The two parts of the store that the launcher reads."""
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """An instance that must run: the task, and the event that takes ownership of the attempt."""
 
     task: StepTask

@@ -12,33 +12,33 @@ from ..ports.artifacts import ArtifactRef
 from ..ports.records import Failure, HiddenInput, Observation
 
 
-class Json(msgspec.Struct, frozen=True, tag="json"):
+class Json(msgspec.Struct, frozen=True, tag="json", gc=False):
     """A constant or parameter, as core.jsonvalue text."""
 
     text: str
 
 
-class Stored(msgspec.Struct, frozen=True, tag="stored"):
+class Stored(msgspec.Struct, frozen=True, tag="stored", gc=False):
     """A value in the store."""
 
     ref: ArtifactRef
 
 
-class Collected(msgspec.Struct, frozen=True, tag="collected"):
+class Collected(msgspec.Struct, frozen=True, tag="collected", gc=False):
     """Several values as one list or tuple."""
 
     items: tuple[TaskArgument, ...]
     as_tuple: bool = False
 
 
-class Keyed(msgspec.Struct, frozen=True, tag="keyed"):
+class Keyed(msgspec.Struct, frozen=True, tag="keyed", gc=False):
     """Several values as one dict."""
 
     keys: tuple[str, ...]
     items: tuple[TaskArgument, ...]
 
 
-class Whole(msgspec.Struct, frozen=True, tag="whole"):
+class Whole(msgspec.Struct, frozen=True, tag="whole", gc=False):
     """All named outputs of a step as the NamedTuple or dataclass it returned; `target` names that step."""
 
     target: str
@@ -47,7 +47,7 @@ class Whole(msgspec.Struct, frozen=True, tag="whole"):
     payload: str | None = None
 
 
-class SecretValue(msgspec.Struct, frozen=True, tag="secret"):
+class SecretValue(msgspec.Struct, frozen=True, tag="secret", gc=False):
     """A secret, by name."""
 
     name: str
@@ -58,7 +58,7 @@ TaskArgument = Json | Stored | Collected | Keyed | Whole | SecretValue
 NOTHING = Json("null")
 
 
-class StepTask(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepTask(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Everything that running one attempt needs, wherever it runs."""
 
     run_id: str
@@ -83,7 +83,7 @@ class StepTask(msgspec.Struct, frozen=True, omit_defaults=True):
     watch: bool = False  # for hidden inputs
 
 
-class StepOutcome(msgspec.Struct, omit_defaults=True):
+class StepOutcome(msgspec.Struct, omit_defaults=True, gc=False):
     """What came of an attempt: outputs, or a failure."""
 
     outputs: dict[str, ArtifactRef] = {}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 
-class Blob(msgspec.Struct, frozen=True, array_like=True):
+class Blob(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One content-addressed object. `path` is its place in the artifact's tree; "" when the artifact is one file."""
 
     path: str
@@ -17,7 +17,7 @@ class Blob(msgspec.Struct, frozen=True, array_like=True):
     size_bytes: int
 
 
-class ArtifactRef(msgspec.Struct, frozen=True, omit_defaults=True):
+class ArtifactRef(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Everything about a stored value but the value. Its digest is the data version.
 
     Small JSON lives in `inline` and has no blobs. `meta` holds a schema and a small preview for people:

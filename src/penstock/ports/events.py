@@ -16,7 +16,7 @@ from .artifacts import ArtifactRef
 from .records import Attempt, Failure, FailureClass, HiddenInput, Observation, RunState, StepRun, StepState
 
 
-class _Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     at: int  # microseconds UTC
 
 
@@ -174,7 +174,7 @@ _WORST_FIRST = (
 )
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One more fact, and the step run that it is about: as it was and as it is now. Of the run itself: None, None."""
 
     event: Event

@@ -58,7 +58,7 @@ class FailureClass(StrEnum):
         return self in (FailureClass.CANCELLED, FailureClass.ENCODING, FailureClass.INPUT_LOST)
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Why an attempt failed, without the exception object: it crosses processes and stays readable for years."""
 
     kind: FailureClass
@@ -74,7 +74,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.types[0].rpartition(":")[2] if self.types else self.kind.value
 
 
-class Observation(msgspec.Struct, frozen=True, array_like=True):
+class Observation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Something outside that a step looked at, and the version it saw: it is compared before a cache hit is allowed.
 
     `kind` chooses who can look again ("file", "sql", "model", …), `name` is what was looked at, `version` what it was.
@@ -88,7 +88,7 @@ class Observation(msgspec.Struct, frozen=True, array_like=True):
 HiddenKind = Literal["file", "folder", "environment", "network", "process", "random", "clock"]
 
 
-class HiddenInput(msgspec.Struct, frozen=True, array_like=True):
+class HiddenInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Something that a step's result may depend on and its key does not cover, as it was noticed.
 
     `name` is a path, a variable, host:port, a program or a generator; a call that was found by reading the code ends
@@ -159,7 +159,7 @@ class RunSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
 
 
-class StepRun(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepRun(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One instance of a step in a run: the projection of its events."""
 
     step: str

@@ -26,7 +26,7 @@ class RunQuery(msgspec.Struct, frozen=True, omit_defaults=True):
     before: str | None = None  # a run id: only runs started before that one
 
 
-class CacheEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+class CacheEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A finished step that others may take the outputs of, while its observations hold."""
 
     key: str
@@ -44,7 +44,7 @@ class CacheEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 Instance = tuple[str, str]  # step, index
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What an instance knows of the key that its start claims."""
 
     seen: int  # entries of the key, none of them a hit
