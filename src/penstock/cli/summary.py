@@ -75,29 +75,32 @@ def summary(
     run_id: str,
     graph: Graph,
     state: RunState,
-    steps: list[StepRun],
+    steps: Iterable[StepRun],
     *,
     seconds: float,
     saved_seconds: float,
     kept: Iterable[str] = (),
 ) -> Summary:
-    """What to tell about a run that is over."""
-    failures = [
-        failed(run) for run in steps if run.failure is not None and run.state in (StepState.FAILED, StepState.TIMED_OUT)
-    ]
-    gates = list(verdicts(steps))
+    """What to tell about a run that is over. The step runs are looked at one after the other, once."""
+    counts: Counter[str] = Counter()
+    telling = []  # few of very many
+    for run in steps:
+        counts[run.state.value] += 1
+        if not run.index or run.failure is not None or run.note or run.hidden or "passed" in run.outputs:
+            telling.append(run)
+    failures = [failed(run) for run in telling if run.failure and run.state in (StepState.FAILED, StepState.TIMED_OUT)]
     return Summary(
         run=run_id,
         state=state.value,
         seconds=seconds,
-        counts=dict(sorted(Counter(run.state.value for run in steps).items())),
+        counts=dict(sorted(counts.items())),
         saved_seconds=saved_seconds,
-        output=_output(graph, steps),
+        output=_output(graph, telling),
         failures=failures,
-        gates=gates,
-        notes=effects(graph, steps),
+        gates=list(verdicts(telling)),
+        notes=effects(graph, telling),
         next=_next(run_id, state, failures, saved_seconds),
-        hidden=_unkept(steps),
+        hidden=_unkept(telling),
         kept=list(kept),
     )
 

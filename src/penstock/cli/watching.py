@@ -36,7 +36,7 @@ def watched(arguments: argparse.Namespace, go: Callable[[dict[str, Any]], Run]) 
                 run.id,
                 run.graph,
                 run.state,
-                run.steps,
+                run.instances,
                 seconds=monotonic() - began,
                 saved_seconds=listener.saved_seconds,
                 kept=run.kept,

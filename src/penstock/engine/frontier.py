@@ -2,7 +2,8 @@
 
 Two kinds of items become ready: a step instance, and a scope whose lists are known and which may be expanded. An item
 waits for *groups*: (node, index prefix) is complete when every instance below that prefix is done. Costs O(1) per
-edge, so that ten thousand elements are no quadratic loop.
+edge, so that ten thousand elements are no quadratic loop; and a map's elements are opened as they are asked for, so
+that a million of them take the room of one byte each until then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from ..graph import Graph, Node, Scope, outputs_in
 
 Group = tuple[str, str]  # node, index prefix
+_OPENED = 256  # elements at a time
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +44,9 @@ class Frontier:
         self._waiting: dict[Item, int] = {}
         self._waiters: dict[Group, list[Item]] = {}
         self._children_left: dict[Group, int] = {}
-        self._complete: set[Group] = set()
+        self._complete: set[Group] = set()  # those that lie in no open group
+        self._done: dict[Group, bytearray] = {}  # open group -> which of its children are complete
+        self._unopened: deque[tuple[str, str, int, int]] = deque()  # scope, enclosing index, next position, size
         self.ready: deque[Item] = deque()
         self._open(None, "")
 
@@ -59,9 +63,25 @@ class Frontier:
             return inside
         for name in inside:
             self._children_left[name, index] = size
-        for position in range(size):
-            self._open(scope, child(index, position))
+            self._done[name, index] = bytearray(size)
+        self._unopened.append((scope, index, 0, size))
         return inside
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether `ready` holds anything, or would after `open_more`."""
+        return bool(self.ready or self._unopened)
+
+    def open_more(self) -> bool:
+        """Fill `ready` with elements of maps that were expanded, where it is empty. Whether it holds anything."""
+        while not self.ready and self._unopened:
+            scope, index, start, size = self._unopened.popleft()
+            end = min(start + _OPENED, size)
+            if end < size:
+                self._unopened.appendleft((scope, index, end, size))
+            for position in range(start, end):
+                self._open(scope, child(index, position))
+        return bool(self.ready)
 
     def closed(self, scope: str, index: str) -> list[str]:
         """A scope will never be expanded here; returns the nodes inside, each done at this index."""
@@ -72,8 +92,14 @@ class Frontier:
 
     @property
     def waiting(self) -> Iterator[Item]:
-        """Items whose needs are not complete."""
-        return iter(self._waiting)
+        """Items whose needs are not complete, or that were not opened yet."""
+        yield from self._waiting
+        for scope, index, start, size in self._unopened:
+            for position in range(start, size):
+                for node in self._nodes_in.get(scope, ()):
+                    yield Item(node.name, child(index, position))
+                for inner in self._scopes_in.get(scope, ()):
+                    yield Item(inner.name, child(index, position), is_scope=True)
 
     def _open(self, scope: str | None, index: str) -> None:
         for node in self._nodes_in.get(scope, ()):
@@ -86,7 +112,7 @@ class Frontier:
         missing = 0
         for need in needs:
             group = (need, shared_prefix(item.index, chain, self._chains[need]))
-            if group not in self._complete:
+            if not self._is_complete(group):
                 self._waiters.setdefault(group, []).append(item)
                 missing += 1
         if missing:
@@ -94,22 +120,37 @@ class Frontier:
         else:
             self.ready.append(item)
 
+    def _is_complete(self, group: Group) -> bool:
+        name, index = group
+        while index:
+            above, _, position = index.rpartition(".")
+            done = self._done.get((name, above))
+            if done is not None:
+                return bool(done[int(position)])
+            index = above  # what lies in a complete group is complete
+        return (name, "") in self._complete
+
     def _completed(self, group: Group) -> None:
-        while group not in self._complete:
-            self._complete.add(group)
+        while not self._is_complete(group):
+            name, index = group
+            above, _, position = index.rpartition(".")
+            if index:
+                self._done[name, above][int(position)] = 1
+            else:
+                self._complete.add(group)
+            self._done.pop(group, None)
             for item in self._waiters.pop(group, ()):
                 self._waiting[item] -= 1
                 if not self._waiting[item]:
                     del self._waiting[item]
                     self.ready.append(item)
-            if not group[1]:
+            if not index:
                 return
-            group = (group[0], group[1].rpartition(".")[0])
-            if group not in self._children_left:
-                return
+            group = (name, above)
             self._children_left[group] -= 1
             if self._children_left[group]:
                 return
+            del self._children_left[group]
 
 
 def child(index: str, position: int) -> str:

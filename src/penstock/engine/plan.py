@@ -112,7 +112,7 @@ class _Planner:
     # -- what is known -----------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        while self._frontier.ready:
+        while self._frontier.open_more():
             item = self._frontier.ready.popleft()
             if item not in self._settled:
                 if item.is_scope:

@@ -164,9 +164,10 @@ class Scheduler:
                 continue
             self._dispatch()
             self._flush()
-            if not (self._running or self._processes.running or self._timers or self._queued or self._frontier.ready):
+            is_ready = self._frontier.has_ready
+            if not (self._running or self._processes.running or self._timers or self._queued or is_ready):
                 return
-            if not self._frontier.ready or self._queued >= self._room:
+            if not is_ready or self._queued >= self._room:
                 self._wait()
 
     def _decide_ready(self) -> None:
@@ -447,9 +448,9 @@ class Scheduler:
             self._frontier.finished(task.step, task.index)
 
     def _release(self) -> bool:
-        """Whether anything is ready that had to wait for a lost input to be made again."""
+        """Whether anything is ready: what had to wait for a lost input to be made again, or more elements of a map."""
         self._frontier.ready.extend(self._launcher.healing.released())
-        return bool(self._frontier.ready)
+        return self._frontier.open_more()
 
     def _heal(self, item: Item, failure: Failure | None = None) -> bool:
         """Open again what made an input that is lost; then this item is ready once more, and waits for it."""
@@ -517,7 +518,7 @@ class Scheduler:
             self._apart.read_back(*stopped)
             self._cancel_rest(because, stopped)
         state = RunState.FAILED if self._abort and not ownership.stopping else self._view.outcome()
-        failed = next((run for run in self._view.steps.values() if run.failure is not None and run.state.done), None)
+        failed = self._view.failed()
         error = f"{failed.step}: {failed.failure.message}" if failed is not None and failed.failure else None
         self._record_event(
             RunFinished(

@@ -14,6 +14,7 @@ import msgspec
 from ..graph import Graph
 from .artifacts import ArtifactRef
 from .records import Attempt, Failure, FailureClass, HiddenInput, Observation, RunState, StepRun, StepState
+from .stepruns import StepRuns
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
@@ -186,7 +187,7 @@ class RunView:
     """What a run's events add up to so far. `apply` is the only way it changes."""
 
     def __init__(self) -> None:
-        self.steps: dict[tuple[str, str], StepRun] = {}
+        self.steps = StepRuns()
         self.sizes: dict[tuple[str, str], int] = {}  # (scope, enclosing index) -> size
         self.spent: dict[tuple[str, str], int] = {}  # attempts before the newest resume: a retry policy starts anew
         self.left_running: set[tuple[str, str]] = set()  # when the run's process died
@@ -254,10 +255,16 @@ class RunView:
 
     def outcome(self) -> RunState:
         """The state of a run none of whose steps will run any more; the order is `_WORST_FIRST`."""
-        states = {run.state for run in self.steps.values()}
-        if states & {StepState.RUNNING, StepState.PENDING}:
+        states = self.steps.states
+        if states[StepState.RUNNING] or states[StepState.PENDING]:
             return RunState.CANCELLED if self.cancel_requested else RunState.INTERRUPTED
-        return next((outcome for state, outcome in _WORST_FIRST if state in states), RunState.SUCCEEDED)
+        return next((outcome for state, outcome in _WORST_FIRST if states[state]), RunState.SUCCEEDED)
+
+    def failed(self) -> StepRun | None:
+        """The first step run that failed for good, or was stopped while it ran."""
+        if not any(self.steps.states[state] for state in (StepState.FAILED, StepState.TIMED_OUT, StepState.CANCELLED)):
+            return None
+        return next((run for run in self.steps.values() if run.failure is not None and run.state.done), None)
 
 
 StepEvent: TypeAlias = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..core.errors import PenstockError, RunCancelledError, RunFailedError
@@ -53,7 +54,12 @@ class Run:
     @property
     def steps(self) -> list[StepRun]:
         """Every instance of every step that was decided."""
-        return list(self._view.steps.values())
+        return list(self.instances)
+
+    @property
+    def instances(self) -> Iterable[StepRun]:
+        """The same one after the other: those of a large map need little room as long as nobody lists them."""
+        return self._view.steps.values()
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -69,16 +75,9 @@ class Run:
             return self
         if self.state is RunState.CANCELLED and not isinstance(self._error, Exception):
             raise RunCancelledError(f"run {self.id} was stopped", hint=f"penstock resume {self.id}")
-        failed = next(
-            (
-                run
-                for run in self.steps
-                if run.failure is not None and run.state in (StepState.FAILED, StepState.TIMED_OUT, StepState.CANCELLED)
-            ),
-            None,
-        )
+        failed = self._view.failed()
         if failed is None or failed.failure is None:
-            blocked = next((run for run in self.steps if run.state is StepState.UPSTREAM_FAILED and run.note), None)
+            blocked = next((run for run in self.instances if run.state is StepState.UPSTREAM_FAILED and run.note), None)
             why = f": '{blocked.step}' could not start, because {blocked.note}" if blocked is not None else ""
             raise RunFailedError(f"run {self.id} {self.state.value}{why}", hint=f"penstock show {self.id}")
         name = f"{failed.step}[{failed.index}]" if failed.index else failed.step

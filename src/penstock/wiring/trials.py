@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -57,7 +57,7 @@ class Tried(msgspec.Struct):
 
     record: RunRecord
     graph: Graph
-    steps: dict[tuple[str, str], StepRun]
+    steps: Mapping[tuple[str, str], StepRun]
     sizes: dict[tuple[str, str], int]  # of maps, by scope and enclosing index
     state: RunState | None = None  # None: it broke off
 

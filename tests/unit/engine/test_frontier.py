@@ -22,8 +22,10 @@ def scope(name: str, over: str | None = None, parent: str | None = None) -> Scop
 
 
 def drain(frontier: Frontier) -> list[Item]:
-    found = list(frontier.ready)
-    frontier.ready.clear()
+    found: list[Item] = []
+    while frontier.open_more():
+        found += frontier.ready
+        frontier.ready.clear()
     return found
 
 
@@ -93,3 +95,26 @@ def test_nested_maps_end_whatever_their_sizes_and_the_order_of_their_elements(si
     assert done[-1] == Item("sum", "") or done.index(Item("sum", "")) > max(
         (done.index(item) for item in expected if item.name == "f"), default=-1
     )
+
+
+def test_elements_are_opened_as_they_are_asked_for_and_those_that_are_not_are_told_as_waiting() -> None:
+    graph = Graph("p", "f.py:p", (node("f", scope="s"), node("g", "f", scope="s"), node("sum", "g")), (scope("s"),))
+    frontier = Frontier(graph)
+    drain(frontier)
+    frontier.expanded("s", "", 1000)
+    assert frontier.has_ready
+    assert not frontier.ready
+    assert len(list(frontier.waiting)) == 2001
+    assert frontier.open_more()
+    first = len(frontier.ready)
+    assert 0 < first < 1000
+    assert len(list(frontier.waiting)) + first == 2001
+    opened = drain(frontier)
+    assert [item.index for item in opened] == [str(at) for at in range(1000)]
+    for item in opened:
+        frontier.finished("f", item.index)
+    for item in drain(frontier):
+        assert item.name == "g"
+        frontier.finished("g", item.index)
+    assert drain(frontier) == [Item("sum", "")]
+    assert not frontier.has_ready

@@ -117,7 +117,7 @@ def test_one_instance_alone_has_all_that_it_needs_done_and_nothing_else_to_run()
         view.apply(event)
     frontier = Frontier(only.graph)
     left = []
-    while frontier.ready:
+    while frontier.open_more():
         item = frontier.ready.popleft()
         if item.is_scope:
             frontier.expanded(item.name, item.index, view.sizes[item.name, item.index])

@@ -113,7 +113,7 @@ class PostgresDatabase:
             return None
         newest = self.one("last_seq", (place_of(locked[0] + 1, 0),))  # only now: the lock may have been waited for
         assert newest is not None
-        return (*locked, newest[0])  # type: ignore[return-value]
+        return (*locked, newest[0])
 
     def run(self, name: str, values: Sequence[Any] = ()) -> int:
         def change() -> int:

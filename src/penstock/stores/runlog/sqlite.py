@@ -98,7 +98,7 @@ class SqliteDatabase:
 
     def head(self, run_id: str) -> tuple[int, int, str, int] | None:
         """One statement: BEGIN IMMEDIATE holds the run already."""
-        return self.one("head", (run_id,))  # type: ignore[return-value]
+        return self.one("head", (run_id,))
 
     def run(self, name: str, values: Sequence[Any] = ()) -> int:
         with self.lock:
