@@ -107,7 +107,7 @@ def assert_tables_say_what_the_events_say(store: SqlStore, run_id: str) -> RunVi
     view = fold(event for _, event in store.events(run_id))
     summary = store.find_run(run_id)
     assert summary is not None
-    assert store.step_runs(run_id) == list(view.steps.values())
+    assert {(run.step, run.index): run for run in store.step_runs(run_id)} == dict(view.steps.items())
     assert summary.counts == Counter(run.state.value for run in view.steps.values())
     assert (summary.record.epoch, summary.error) == (view.epoch, view.error)
     assert (summary.started_at, summary.finished_at) == (view.started_at, view.finished_at)

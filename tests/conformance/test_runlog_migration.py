@@ -219,7 +219,8 @@ def test_an_interrupted_run_of_the_first_version_is_resumed_and_holds_no_key(
     store = shared_place.open()
     more = [RunResumed(at=AT, epoch=2), start("fit", 2, key=LEFT_KEY), end("fit", 2, key=LEFT_KEY)]
     assert store.append("interrupted", 2, more, {("fit", ""): Claim(0)}) == {}
-    assert store.step_runs("interrupted") == list(fold(events + more).steps.values())
+    found = store.step_runs("interrupted")
+    assert {(run.step, run.index): run for run in found} == dict(fold(events + more).steps.items())
     assert len(store.entries(LEFT_KEY)) == 1
 
 

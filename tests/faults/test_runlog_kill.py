@@ -88,7 +88,7 @@ def assert_consistent(store: SqlStore, run_id: str) -> list[Event]:
     events = [event for _, event in store.events(run_id)]
     view = fold(events)
     assert [seq for seq, _ in store.events(run_id)] == list(range(1, len(events) + 1))
-    assert store.step_runs(run_id) == list(view.steps.values())
+    assert {(run.step, run.index): run for run in store.step_runs(run_id)} == dict(view.steps.items())
     summary = store.find_run(run_id)
     assert summary is not None
     assert sum(summary.counts.values()) == len(view.steps)

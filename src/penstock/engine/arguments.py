@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from ..core.errors import ArtifactError
 from ..core.jsonvalue import dumps, loads
+from ..core.scratch import Scratch
 from ..graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value, outputs_in
 from ..ports.artifacts import Artifacts
 from ..ports.events import RunView
@@ -16,6 +18,8 @@ from .failure import failure_of
 from .frontier import child, shared_prefix
 from .tasks import NOTHING, Collected, Json, Keyed, SecretValue, Stored, TaskArgument, Whole
 
+_ENCODE = msgspec.msgpack.Encoder().encode
+_DECODE = msgspec.msgpack.Decoder(TaskArgument).decode
 _FAILED = frozenset({StepState.FAILED, StepState.TIMED_OUT, StepState.UPSTREAM_FAILED, StepState.CANCELLED})
 
 
@@ -63,7 +67,7 @@ class Resolver:
         self._view = view
         self._parameters = parameters
         self._artifacts = artifacts
-        self._lists: dict[tuple[str, str, str], list[TaskArgument]] = {}
+        self._lists: dict[tuple[str, str, str], _Elements] = {}
 
     def arguments(self, node: Node, index: str) -> dict[str, TaskArgument] | Blocked | Skipped | NotReady:
         """The instance's arguments, or why there are none. Guards are asked first: a false one skips, whatever else."""
@@ -215,26 +219,28 @@ class Resolver:
         for at in range(size):
             yield from self._runs_of(name, child(prefix, at))
 
-    def _elements(self, scope: str, name: str, index: str) -> list[TaskArgument]:
+    def _elements(self, scope: str, name: str, index: str) -> _Elements:
         """The list that a scope goes through, element by element: each has an identity of its own."""
         if (known := self._lists.get((scope, name, index))) is not None:
             return known
         declared = self._scopes[scope]
         value = self._resolve(declared.over[name], index, self._graph.scopes_of(declared.parent))
-        elements = list(self._split(value))
+        elements = _Elements()
+        for element in self._split(value):
+            elements.append(element)
         self._lists[scope, name, index] = elements
         return elements
 
-    def _split(self, value: TaskArgument) -> list[TaskArgument]:
+    def _split(self, value: TaskArgument) -> Iterable[TaskArgument]:
         match value:
             case Collected(items) | Whole(_, _, items):
-                return list(items)
+                return items
             case Json(text):
-                return [Json(dumps(each)) for each in _listed(loads(text))]
+                return (Json(dumps(each)) for each in _listed(loads(text)))
             case Stored(ref) if ref.inline is not None:
-                return [Json(dumps(each)) for each in _listed(loads(ref.inline))]
+                return (Json(dumps(each)) for each in _listed(loads(ref.inline)))
             case Stored(ref):
-                return [Stored(self._artifacts.save(each)) for each in _listed(self._artifacts.load(ref))]
+                return (Stored(self._artifacts.save(each)) for each in _listed(self._artifacts.load(ref)))
             case _:
                 raise Refusal(Blocked("what is mapped over is not a list"))
 
@@ -246,6 +252,23 @@ class Resolver:
                 return ref.inline if ref.inline is not None else dumps(self._artifacts.load(ref))
             case _:
                 return "a value that is not JSON"
+
+
+class _Elements:
+    """A list that is mapped over, in little room: each element is asked for once, most of the time."""
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
+        self._places = array("q")
+
+    def append(self, element: TaskArgument) -> None:
+        self._places.append(self._scratch.put(_ENCODE(element)))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: int) -> TaskArgument:
+        return _DECODE(self._scratch.get(self._places[at]))
 
 
 def _listed(value: object) -> list[object]:

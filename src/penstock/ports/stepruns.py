@@ -1,17 +1,19 @@
 """The step runs of one run, in little room: what is done of a mapped step lies packed until somebody asks for it.
 
 A map of a million elements has a million step runs, and the engine needs each of them twice: when it ends, and when
-what follows the map is given all outputs. In between a few hundred bytes stand for it.
+what follows the map is given all outputs. In between eight bytes of memory stand for it.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from typing import Any, get_type_hints
 
 import msgspec
 
+from ..core.scratch import Scratch
 from .records import StepRun, StepState
 
 StepKey = tuple[str, str]  # step, index
@@ -24,56 +26,91 @@ _decode = msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(_TYPES[_KEPT:]))
 
 
 class StepRuns(MutableMapping[StepKey, StepRun]):
-    """(step, index) -> step run. In the order in which steps, and of each step its instances, first appeared."""
+    """(step, index) -> step run. In the order in which steps first appeared; of a map, what is done comes last."""
 
     def __init__(self) -> None:
-        self._steps: dict[str, dict[str, StepRun | bytes]] = {}
+        self._steps: dict[str, dict[str, StepRun]] = {}  # what is not packed
+        self._packed: dict[str, dict[str, array[int]]] = {}  # step -> enclosing index -> places by position, from 1
+        self._scratch = Scratch()
         self._parts: list[dict[str, str]] = [{}]
         self._numbers: dict[int, int] = {}  # id of one of these -> its place
         self.states: Counter[StepState] = Counter()
 
-    def __getitem__(self, key: StepKey) -> StepRun:
-        found = self._steps[key[0]][key[1]]
-        return found if type(found) is StepRun else self._unpacked(key, found)  # type: ignore[arg-type]
-
     def get(self, key: StepKey, default: Any = None) -> Any:
         step = self._steps.get(key[0])
         found = None if step is None else step.get(key[1])
-        if type(found) is bytes:
-            return self._unpacked(key, found)
+        if found is None and key[1] and (place := self._place(key)):
+            return self._unpacked(key, place)
         return default if found is None else found
+
+    def __getitem__(self, key: StepKey) -> StepRun:
+        found: StepRun | None = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
 
     def __setitem__(self, key: StepKey, run: StepRun) -> None:
         name, index = key
+        before: StepRun | None = self.get(key)
+        if before is not None:
+            self.states[before.state] -= 1
+        self.states[run.state] += 1
         step = self._steps.get(name)
         if step is None:
             step = self._steps[name] = {}
-        states = self.states
-        if (before := step.get(index)) is not None:
-            states[self._state(before)] -= 1
-        states[run.state] += 1
-        step[index] = self._packed(run) if index and run.state.done else run
+        if index and run.state.done:
+            self._pack(key, run)
+            step.pop(index, None)
+        else:
+            step[index] = run
+            if index:
+                self._forget(key)
 
     def __delitem__(self, key: StepKey) -> None:
-        self.states[self._state(self._steps[key[0]].pop(key[1]))] -= 1
+        self.states[self[key].state] -= 1
+        self._steps[key[0]].pop(key[1], None)
+        self._forget(key)
+        if not self._steps[key[0]] and not any(map(any, self._packed.get(key[0], {}).values())):
+            del self._steps[key[0]]  # it is as if it had never appeared
 
     def __iter__(self) -> Iterator[StepKey]:
-        return ((name, index) for name, step in self._steps.items() for index in step)
+        for name, step in self._steps.items():
+            for index in step:
+                yield name, index
+            for above, places in self._packed.get(name, {}).items():
+                for position, place in enumerate(places):
+                    if place:
+                        yield name, f"{above}.{position}" if above else str(position)
 
     def __len__(self) -> int:
-        return sum(map(len, self._steps.values()))
+        return self.states.total()
 
-    def of(self, name: str) -> Iterator[StepRun]:
-        """The instances of one step."""
-        return (self[name, index] for index in self._steps.get(name, ()))
+    # -- packed ------------------------------------------------------------------------------------------------------
 
-    def _packed(self, run: StepRun) -> bytes:
+    def _place(self, key: StepKey) -> int:
+        """0: it is not there."""
+        above, _, position = key[1].rpartition(".")
+        places = self._packed.get(key[0], {}).get(above)
+        at = int(position)
+        return places[at] if places is not None and at < len(places) else 0
+
+    def _forget(self, key: StepKey) -> None:
+        if key[1] and self._place(key):
+            above, _, position = key[1].rpartition(".")
+            self._packed[key[0]][above][int(position)] = 0
+
+    def _pack(self, key: StepKey, run: StepRun) -> None:
         fields = list(msgspec.structs.astuple(run))
         fields[_PARTS] = self._number_of(run.parts)
-        return _encode(fields[_KEPT:])
+        above, _, position = key[1].rpartition(".")
+        at = int(position)
+        places = self._packed.setdefault(key[0], {}).setdefault(above, array("q"))
+        if at >= len(places):
+            places.extend([0] * (at + 1 - len(places)))
+        places[at] = self._scratch.put(_encode(fields[_KEPT:])) + 1
 
-    def _unpacked(self, key: StepKey, packed: bytes) -> StepRun:
-        fields = list(_decode(packed))
+    def _unpacked(self, key: StepKey, place: int) -> StepRun:
+        fields = list(_decode(self._scratch.get(place - 1)))
         fields[_PARTS - _KEPT] = self._parts[fields[_PARTS - _KEPT]]
         return StepRun(*key, *fields)
 
@@ -88,6 +125,3 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
             self._parts.append(parts)
             self._numbers[id(parts)] = len(self._parts) - 1
         return len(self._parts) - 1
-
-    def _state(self, found: StepRun | bytes) -> StepState:
-        return found.state if isinstance(found, StepRun) else _decode(found)[0]

@@ -164,7 +164,7 @@ def _tables(run_id: str, store: Store, events: Sequence[Event]) -> Iterator[str]
     if summary is None:
         yield f"run {run_id} is lost"
         return
-    if store.step_runs(run_id) != list(view.steps.values()):
+    if {(run.step, run.index): run for run in store.step_runs(run_id)} != dict(view.steps.items()):
         yield "the tables are not what the events add up to"
     if sum(summary.counts.values()) != len(view.steps) or summary.record.epoch != view.epoch:
         yield "the run's own row is not what the events add up to"

@@ -163,7 +163,7 @@ def _starts_before_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Scheduler._flush
 
     def flush(self: Scheduler) -> None:
-        if not isinstance(self._pending[-1:] and self._pending[-1], events.AttemptStarted):
+        if not (self._pending and isinstance(self._pending[-1].event, events.AttemptStarted)):
             real(self)
 
     monkeypatch.setattr(Scheduler, "_flush", flush)

@@ -22,7 +22,7 @@ from .waiting import WaitingPart
 _PAGE = 200
 
 
-_INLINE_KEPT = 100_000
+_KEPT = 4096  # digests of inline values, and step runs that are over: past these it is looked up what was known
 
 
 class _Known:
@@ -140,7 +140,7 @@ class RunsPart(LivenessPart, WaitingPart):
                 return found
             return self._find_step(run_no, key)
 
-        if len(self._inline) > _INLINE_KEPT:
+        if len(self._inline) > _KEPT:
             self._inline.clear()
         change = Append(
             run_id,
@@ -168,6 +168,9 @@ class RunsPart(LivenessPart, WaitingPart):
                 known.steps.pop(key, None)
                 if known.complete:
                     known.done.add(key)
+                    if len(known.done) >= _KEPT:
+                        known.complete = False
+                        known.done.clear()
             else:
                 known.steps[key] = stored
         known.epoch, known.last_seq = change.epoch, last_seq
