@@ -198,9 +198,21 @@ class Watch:
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("penstock_watch", default=None)
+_NOBODYS = Watch(shared=True)
 _open: list[Watch] = []  # of the attempts that run in this process now
 _lock = threading.Lock()
 _installed = False
+
+
+class Unwatched:
+    """Around what penstock itself does in a thread of its own: no attempt that runs beside it answers for that. Holds
+    for callbacks that are given to an event loop from inside, for these have the context of whoever gives them."""
+
+    def __enter__(self) -> None:
+        self._token = _WATCH.set(_NOBODYS)
+
+    def __exit__(self, *_: object) -> None:
+        _WATCH.reset(self._token)
 
 
 def _opened(watch: Watch) -> None:
@@ -227,6 +239,8 @@ def _closed(watch: Watch) -> None:
 def _whose() -> Sequence[Watch]:
     """The attempts that an event of this thread may belong to."""
     watch = _owner()
+    if watch is _NOBODYS:
+        return ()
     if watch is not None and watch._is_open:
         return (watch,)
     return tuple(_open)
