@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from ...ports.records import HiddenInput, HiddenKind
 from .asking import NOBODY, UNKNOWN, Asker, asker, is_user, stack_of
@@ -205,13 +205,23 @@ _installed = False
 
 
 class Unwatched:
-    """Around what penstock itself does in a thread of its own: no attempt that runs beside it answers for that. Holds
-    for callbacks that are given to an event loop from inside, for these have the context of whoever gives them."""
+    """Around what penstock itself does in a thread of its own: no attempt that runs beside it answers for that.
+
+    Holds for callbacks that are given to an event loop from inside, for these have the context of whoever gives them.
+    A loop looks hosts up in threads that have none. So meanwhile a look-up that is nobody's for certain says nothing;
+    the connection that follows it does, and has its context.
+    """
+
+    under_way: ClassVar[int] = 0
 
     def __enter__(self) -> None:
         self._token = _WATCH.set(_NOBODYS)
+        with _lock:
+            Unwatched.under_way += 1
 
     def __exit__(self, *_: object) -> None:
+        with _lock:
+            Unwatched.under_way -= 1
         _WATCH.reset(self._token)
 
 
@@ -446,6 +456,8 @@ def _notice_symlink(source: Any, target: Any, at: int = _HERE) -> None:
 
 
 def _notice_lookup(host: Any, port: Any = None, *_: Any) -> None:
+    if Unwatched.under_way and ((watch := _owner()) is None or not watch._is_open):
+        return
     if host is not None:
         for watch in _whose():
             watch.looks_up(os.fsdecode(host), port)
