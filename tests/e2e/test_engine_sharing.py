@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import ArtifactError
+from penstock.core.ids import run_id as make_run_id
+from penstock.engine.single import StepExit
+from penstock.ports.records import RunRecord
+from penstock.wiring.manifest import write_manifest
 
-from .engine_lab import Lab, finish, last_json, states
+from .engine_lab import Lab, finish, last_json, states, wait_for
 
 
 @pytest.fixture
@@ -315,3 +319,92 @@ def main() -> str:
     return where()
 """)
     assert lab.run().output == os.getcwd()
+
+
+class Outside:
+    """A run that another engine orders: nobody here owns it, and each step is a call of `exec-step`."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab, project = lab, lab.project()
+        graph = lab.load().main.trace({}).graph
+        now = project.clock.now_us()
+        wanted = RunRecord(
+            id=make_run_id("main", now), pipeline="main", project="lab", manifest="", parameters={}, created_at=now,
+            host=os.uname().nodename, pid=os.getpid(), options={"cache": True},
+        )  # fmt: skip
+        self.store = project.store
+        self.run = self.store.create(wanted, graph.to_json(), now).id
+        self._manifest = write_manifest(project.settings, graph, lab.root / "manifest.json")
+
+    def start(self, step: str) -> subprocess.Popen[str]:
+        """`exec-step`, in a process that shows by a file that it waits for a twin of its step."""
+        words = ["exec-step", "--manifest", str(self._manifest), "--run", self.run, "--step", step]
+        return self._lab.start(f"""
+from penstock.cli import main
+from penstock.engine import single
+
+look = single._has_twin_at_work
+
+def shown(*given):
+    found = look(*given)
+    if found:
+        lab.arrive("waits")
+    return found
+
+single._has_twin_at_work = shown
+sys.exit(main({words!r}))
+""")
+
+    def states(self) -> dict[str, str]:
+        return {each.step: each.state.value for each in self.store.step_runs(self.run)}
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    return finish(process)[0]
+
+
+TWINS = """
+@step({options})
+def slow(n: int) -> int:
+    mark("slow"); arrive("there")
+    await_file("go", 600)
+    return n + len(os.environ.get("LAB_NOTHING", ""))
+
+@pipeline
+def main() -> list[int]:
+    return [slow(1), slow(1)]
+"""
+KEPT = pytest.mark.parametrize("kept", [True, False], ids=["kept", "nothing-kept"])
+
+
+def two_twins(lab: Lab, kept: bool) -> tuple[Outside, subprocess.Popen[str], subprocess.Popen[str]]:
+    """One works, the other one waits for it."""
+    outside = Outside(lab.write(TWINS.format(options="cache_despite='environment'" if kept else "")))
+    first = outside.start("slow")
+    wait_for(lambda: (lab.root / "there").exists())
+    twin = outside.start("slow_2")
+    wait_for(lambda: (lab.root / "waits").exists(), "it does not wait")
+    return outside, first, twin
+
+
+@KEPT
+def test_a_step_process_waits_for_a_twin_of_its_run_once(lab: Lab, kept: bool) -> None:
+    outside, first, twin = two_twins(lab, kept)
+    assert lab.ran() == ["slow"]
+    (lab.root / "go").touch()
+    assert (ended(first), ended(twin)) == (StepExit.DONE, StepExit.DONE)
+    assert outside.states() == {"slow": "succeeded", "slow_2": "cached" if kept else "succeeded"}
+
+
+@KEPT
+def test_a_step_process_that_was_killed_keeps_no_twin_of_its_run_waiting(lab: Lab, kept: bool) -> None:
+    """Its attempt counts as running until somebody calls that step again, which another engine may never do."""
+    outside, first, twin = two_twins(lab, kept)
+    first.kill()
+    ended(first)
+    (lab.root / "go").touch()
+    assert ended(twin) == StepExit.DONE
+    assert outside.states() == {"slow": "running", "slow_2": "succeeded"}
+    late = outside.start("slow")
+    assert ended(late) == StepExit.DONE
+    assert outside.states() == {"slow": "cached" if kept else "succeeded", "slow_2": "succeeded"}

@@ -140,12 +140,12 @@ def main(plus: int = 0) -> int:
     reader = lab.project().store
     seen: list[Any] = []
 
-    def looks(self: Launcher, observation: Any) -> bool:
+    def looks(self: Launcher, observation: Any, *_: Any) -> bool:
         newest = reader.match_runs("")[0]
         seen.append({each.step: each.state for each in reader.step_runs(newest)})
         return False
 
-    monkeypatch.setattr(Launcher, "still_holds", looks)
+    monkeypatch.setattr(Launcher, "_may_hold", looks)
     second = lab.run(parameters={"plus": 2}, workers=1)
     assert second.state is RunState.SUCCEEDED
     assert seen == [{"train": StepState.SUCCEEDED}]

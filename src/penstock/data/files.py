@@ -82,6 +82,8 @@ class FileObserver:
     `memo` is a folder for remembered digests: with it, an unchanged file costs one `stat` in later processes too.
     """
 
+    is_far = False
+
     def __init__(self, memo: Path | None = None, *, clock: Clock | None = None) -> None:
         self._memo = memo
         self._clock = clock or SystemClock()
@@ -136,6 +138,8 @@ _NOBODYS = (".penstock", "__pycache__", ".git")  # what programs keep for themse
 
 class FolderObserver:
     """Looks at all files in a folder again, by name and content; folders in it count by what they hold."""
+
+    is_far = False
 
     def __init__(self, files: FileObserver) -> None:
         self._files = files

@@ -59,6 +59,8 @@ class SqlObserver:
     still work. If the database will not let it in, the result counts as gone and the step runs again.
     """
 
+    is_far = True
+
     def version(self, name: str) -> str | None:
         asked = _asked.get(name)
         if asked is not None:

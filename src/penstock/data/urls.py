@@ -52,6 +52,8 @@ class UrlObserver:
     have it, cannot look, and calls the source gone: the step runs again rather than trust what nobody saw.
     """
 
+    is_far = True
+
     def version(self, name: str) -> str | None:
         url, options = _reached.get(name, (name, {}))
         if MASK in url:

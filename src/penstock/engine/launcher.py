@@ -14,7 +14,6 @@ from typing import Protocol
 import msgspec
 
 from ..core.clock import Clock
-from ..core.errors import PenstockError
 from ..core.ids import slug
 from ..graph import Graph, Node
 from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
@@ -23,6 +22,7 @@ from ..ports.runlog import CacheEntry, CacheIndex, CodeText
 from .arguments import Blocked, NotReady, Resolver, Skipped, Unreadable
 from .frontier import Item
 from .healing import Healing
+from .outside import Answers, Place, Unseen, look, version_now
 from .redaction import MASK
 from .retry import next_delay
 from .services import Services
@@ -72,8 +72,20 @@ class Launcher:
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
-    def decide(self, name: str, index: str, *, engine_attempt: int | None = None) -> Decision:
-        """Skip, block, take a verified hit, or prepare an attempt."""
+    def decide(
+        self, name: str, index: str, *, engine_attempt: int | None = None, answers: Answers | None = None
+    ) -> Decision:
+        """Skip, block, take a verified hit, or prepare an attempt. Whatever has to be looked at outside is waited for,
+        and kept in `answers`."""
+        answers = {} if answers is None else answers
+        while isinstance(decision := self.decide_with(answers, name, index, engine_attempt=engine_attempt), Unseen):
+            answers |= look(self._services, decision)
+        return decision
+
+    def decide_with(
+        self, answers: Answers, name: str, index: str, *, engine_attempt: int | None = None
+    ) -> Decision | Unseen:
+        """The same, without waiting for anybody: Unseen where the answers say nothing of a place that counts."""
         node = self._nodes[name]
         arguments = self.resolver.arguments(node, index)
         now = self._clock.now_us()
@@ -92,7 +104,9 @@ class Launcher:
         key = cache_key(parts, arguments) if parts is not None else None
         inputs = {argument: flat_digests(each) for argument, each in arguments.items()}
         shared = key is not None and self._use_cache and name not in self._forced
-        hit, seen = self.look_up(key, node) if key is not None and shared else (None, 0)
+        hit, seen = self.look_up(key, node, answers) if key is not None and shared else (None, 0)
+        if isinstance(hit, Unseen):
+            return hit
         if key is not None and hit is not None:
             return StepCached(
                 at=now,
@@ -192,9 +206,9 @@ class Launcher:
                 self._store.put_code(found.digest, found.parts, found.packages, found.unseen)
         return self._fingerprints[target]
 
-    def look_up(self, key: str, node: Node) -> tuple[CacheEntry | None, int]:
+    def look_up(self, key: str, node: Node, answers: Answers) -> tuple[CacheEntry | Unseen | None, int]:
         """The newest entry whose bytes are there and whose observations still hold, and how many entries there are.
-        Anything else is a miss."""
+        Anything else is a miss; Unseen where the answers leave it open."""
         entries = self._store.entries(key)
         gone: set[str] = set()
         for entry in entries:
@@ -203,8 +217,10 @@ class Launcher:
             if not all(self._services.artifacts.intact(ref) for ref in entry.outputs.values()):
                 self._store.forget(key, entry.run_id)
                 gone.add(entry.run_id)
-            elif self._tells_all(node, entry) and all(map(self.still_holds, entry.observations)):
-                return entry, 0
+            elif self._tells_all(node, entry):
+                unseen: list[Place] = []
+                if all(self._may_hold(seen, answers, unseen) for seen in entry.observations):
+                    return Unseen.of(unseen, entry.seconds) if unseen else entry, 0
         return None, sum(entry.run_id not in gone for entry in entries)
 
     def _tells_all(self, node: Node, entry: CacheEntry) -> bool:
@@ -217,15 +233,18 @@ class Launcher:
 
         return not undeclared(node.options, entry.observations, code.hidden)
 
-    def still_holds(self, seen: Observation) -> bool:
-        """Whether the outside is as it was; what cannot be looked at again counts as changed."""
-        if MASK in seen.name or MASK in seen.version:
-            return False  # a secret was taken out of it: nobody can look at this place again
+    def _may_hold(self, seen: Observation, answers: Answers, unseen: list[Place]) -> bool:
+        """Whether the outside is as it was, or is still to be looked at. What cannot be looked at counts as changed."""
+        place = (seen.kind, seen.name)
+        if place in answers:
+            return answers[place] == seen.version
+        if is_masked(seen):
+            return False
         observer = self._services.observer(seen.kind)
-        try:
-            return observer is not None and (observer.version(seen.name) or "") == seen.version
-        except PenstockError:
-            return False  # it cannot be reached: the step itself will say so, with its own retries
+        if observer is not None and observer.is_far:
+            unseen.append(place)
+            return True
+        return version_now(self._services, place) == seen.version
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -312,6 +331,11 @@ class Launcher:
         import shutil
 
         shutil.rmtree(real, ignore_errors=True)
+
+
+def is_masked(seen: Observation) -> bool:
+    """Whether a secret was taken out of it: nobody can look at this place again."""
+    return MASK in seen.name or MASK in seen.version
 
 
 def refused(failed: AttemptFailed) -> list[AttemptStarted | AttemptFailed]:

@@ -21,7 +21,8 @@ from .arguments import Blocked, NotReady, Skipped
 from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened, unseen_by
 from .frontier import Frontier, Item
 from .hidden.declared import told, undeclared
-from .launcher import Launcher, Prepared
+from .launcher import Launcher, Prepared, is_masked
+from .outside import Answers, Unseen, look
 from .services import Services
 
 Verdict = Literal["run", "hit", "depends", "skip", "blocked"]
@@ -98,6 +99,7 @@ class _Planner:
         self._items: dict[tuple[str, str], PlanItem] = {}
         self._computed: dict[str, str] = {}  # cache key -> the instance that will compute it
         self._settled: set[Item] = set()
+        self._answers: Answers = {}  # what the latest decision found outside
 
     def plan(self) -> list[PlanItem]:
         self._drain()
@@ -162,7 +164,8 @@ class _Planner:
             self._view.apply(kind(at=0, step=name, index=item.index, because=verdict.because))
 
     def _decide(self, item: Item) -> None:
-        decision = self._launcher.decide(item.name, item.index)
+        self._answers = {}
+        decision = self._launcher.decide(item.name, item.index, answers=self._answers)
         match decision:
             case StepCached():
                 self._add(
@@ -256,21 +259,19 @@ class _Planner:
             if not all(self._services.artifacts.intact(ref) for ref in entry.outputs.values()):
                 return Change("cache", entry.run_id, f"the stored result of run {entry.run_id} is missing or damaged")
             for seen in entry.observations:
-                if not self._launcher.still_holds(seen):
-                    return self._looked_at_again(seen)
+                if (change := self._looked_at_again(seen)) is not None:
+                    return change
         return None
 
-    def _looked_at_again(self, seen: Observation) -> Change:
-        """What became of something outside that is not as it was."""
-        unseen = Change("observation", seen.name, f"{seen.kind} {shortened(seen.name)} cannot be looked at again")
-        observer = self._services.observer(seen.kind)
-        if observer is None:
-            return unseen
-        try:
-            now = observer.version(seen.name)
-        except PenstockError:
-            return unseen
-        return observed(seen.kind, seen.name, seen.version, now) if now != seen.version else unseen
+    def _looked_at_again(self, seen: Observation) -> Change | None:
+        """What became of something outside, where it is not as it was."""
+        place = (seen.kind, seen.name)
+        if not is_masked(seen) and place not in self._answers:
+            self._answers |= look(self._services, Unseen.of([place]))
+        now = self._answers.get(place)
+        if now is None:
+            return Change("observation", seen.name, f"{seen.kind} {shortened(seen.name)} cannot be looked at again")
+        return observed(seen.kind, seen.name, seen.version, now or None) if now != seen.version else None
 
     def _uses_cache(self) -> bool:
         return bool(self._record.options.get("cache", True))

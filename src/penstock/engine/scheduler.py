@@ -41,6 +41,7 @@ from .frontier import Frontier, Item
 from .hidden import Ready
 from .launcher import Launcher, Prepared, refused
 from .listener import Listener, Silent
+from .outside import Answers, Looks, Unseen
 from .ownership import Ownership
 from .processes import StepProcesses
 from .processtree import born_since, end, now_s, send
@@ -92,6 +93,7 @@ class Scheduler:
             options.workers, options.worker_module, services, self._selector, self._write_text, self._tell_progress
         )
         self._threads = Threads(options.workers, self._selector)
+        self._checks = Looks(services, self._threads.wake)  # of entries that depend on what somebody else answers
         self._processes = StepProcesses(options.step_command, options.workers, self._selector)
         self._apart = Apart(
             record.id,
@@ -159,13 +161,19 @@ class Scheduler:
             if self._abort:
                 return
             lone = self._lone_inline()
+            if lone is not None and self._checks:  # with one place, nothing runs beside what is checked
+                self._queue.appendleft(lone)
+                self._flush()
+                self._wait()
+                continue
             if lone is not None:
                 self._run_inline(lone, ownership)
                 continue
             self._dispatch()
             self._flush()
             is_ready = self._frontier.has_ready
-            if not (self._running or self._processes.running or self._timers or self._queued or is_ready):
+            going = self._running or self._processes.running or self._checks
+            if not (going or self._timers or self._queued or is_ready):
                 return
             if not is_ready or self._queued >= self._room:
                 self._wait()
@@ -209,12 +217,15 @@ class Scheduler:
             case NotReady(needs):
                 raise AssertionError(f"{item.name} was ready without {needs}")
 
-    def _decide(self, item: Item) -> None:
+    def _decide(self, item: Item, answers: Answers | None = None) -> None:
         if self._view.step(item.name, item.index).state.done:
             self._frontier.finished(item.name, item.index)
             return
-        decision = self._launcher.decide(item.name, item.index)
+        answers = {} if answers is None else answers
+        decision = self._launcher.decide_with(answers, item.name, item.index)
         match decision:
+            case Unseen():
+                self._checks.start(item, decision, answers)
             case Prepared():
                 self._queue_attempt(decision, item)
             case NotReady(needs):
@@ -253,7 +264,8 @@ class Scheduler:
             or self._running
             or self._thread_queue
             or self._processes.running
-            or (self._options.workers > 1 and (len(self._queue) > 1 or self._timers))  # a retry would come late
+            # a retry, or what is checked now, would come late
+            or (self._options.workers > 1 and (len(self._queue) > 1 or self._timers or self._checks))
         ):
             return None
         options = self._nodes[self._queue[0].task.step].options
@@ -408,6 +420,9 @@ class Scheduler:
                         self._ended(task, outcome)
         for task, outcome in self._workers.overdue():
             self._ended(task, outcome)
+        for item, answers in self._checks.collect():
+            if not self._launcher.healing.holds(item):
+                self._decide(item, answers)
         now = self._services.clock.monotonic()
         while self._timers and self._timers[0][0] <= now:
             self._frontier.ready.append(heapq.heappop(self._timers)[2])
@@ -416,8 +431,9 @@ class Scheduler:
         """Seconds until something is due: a timeout in the machine's time, a retry in the clock's."""
         clock = self._services.clock
         waits = [clock.pause(max(0.0, self._timers[0][0] - clock.monotonic()))] if self._timers else []
-        if (deadline := self._workers.next_deadline()) is not None:
-            waits.append(max(0.0, deadline - monotonic()))
+        for deadline in (self._workers.next_deadline(), self._checks.next_deadline()):
+            if deadline is not None:
+                waits.append(max(0.0, deadline - monotonic()))
         return min(waits, default=None)
 
     def _later(self, item: Item, seconds: float) -> None:
@@ -534,6 +550,7 @@ class Scheduler:
             *self._frontier.waiting,
             *self._frontier.ready,
             *(item for _, _, item in self._timers),
+            *self._checks.items,
             *(Item(p.task.step, p.task.index) for p in (*self._queue, *self._thread_queue)),
             *(Item(*key) for key in self._running),
             *self._apart.unplaced,

@@ -82,7 +82,10 @@ def execute_step(
             if not store.append(record.id, view.epoch, [decision.started], claims):
                 break
             has_waited = True
-            threading.Event().wait(_ELSEWHERE_S)  # somebody else computes the same: take the result when it is there
+            while True:  # somebody else computes the same: take the result when it is there
+                threading.Event().wait(_ELSEWHERE_S)
+                if not _has_twin_at_work(store, record.id, decision.started):
+                    break
         match decision:
             case NotReady():
                 return StepExit.NOT_READY, None
@@ -135,6 +138,21 @@ def _is_worked_on(events: list[Event], step: str, index: str) -> bool:
         for event in reversed(events)
         if isinstance(event, AttemptStarted) and (event.step, event.index) == (step, index)
     )
+    return _lives(begun)
+
+
+def _has_twin_at_work(store: Store, run_id: str, wanted: AttemptStarted) -> bool:
+    """Whether another instance of this run computes the same key. What it claims says nothing of that: nobody may have
+    told of the death of its process. One on another host is not waited for, for nobody here could tell."""
+    events = [event for _, event in store.events(run_id)]
+    begun = {(event.step, event.index): event for event in events if isinstance(event, AttemptStarted)}
+    twins = [each for at, each in begun.items() if each.key == wanted.key and at != (wanted.step, wanted.index)]
+    view = fold(events) if twins else RunView()
+    return any(view.step(each.step, each.index).state is StepState.RUNNING and _lives(each) for each in twins)
+
+
+def _lives(begun: AttemptStarted) -> bool:
+    """Whether the process of an attempt is there, as far as this host can tell."""
     return (
         begun.host == os.uname().nodename and begun.pid not in (0, os.getpid()) and is_there_since(begun.pid, begun.at)
     )

@@ -10,6 +10,8 @@ from .reference import NO_VERSION, parse_model_reference
 class AliasObserver:
     """ "churn@champion" -> the version it points at now, or "none"."""
 
+    is_far = True
+
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
 
@@ -20,6 +22,8 @@ class AliasObserver:
 
 class VersionObserver:
     """ "churn/3" -> "exists:" and the key it was registered under; None where it is gone."""
+
+    is_far = True
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +25,13 @@ _SETTINGS = {
 }
 
 
+_FILTERS = threading.RLock()  # they are the whole process's: two threads that put them back would leave them changed
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep back the warnings that MLflow and what is under it give about themselves; the user can act on none."""
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

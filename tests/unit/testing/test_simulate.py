@@ -181,7 +181,7 @@ def _loses_blobs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _never_hits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Launcher, "look_up", lambda self, key, node: (None, 99))
+    monkeypatch.setattr(Launcher, "look_up", lambda self, key, node, answers: (None, 99))
 
 
 def _says_it_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from ...ports.records import HiddenInput, HiddenKind
 from .asking import NOBODY, UNKNOWN, Asker, asker, is_user, stack_of
@@ -198,11 +198,33 @@ class Watch:
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("penstock_watch", default=None)
+_NOBODYS = Watch(shared=True)
 _open: list[Watch] = []  # of the attempts that run in this process now
 _lock = threading.Lock()
 _installed = False
 _in_place = False  # what is put in the place of os.environ's class, of imports and of starts
 _runs = 0  # of this process that are under way
+
+
+class Unwatched:
+    """Around what penstock itself does in a thread of its own: no attempt that runs beside it answers for that.
+
+    Holds for callbacks that are given to an event loop from inside, for these have the context of whoever gives them.
+    A loop looks hosts up in threads that have none. So meanwhile a look-up that is nobody's for certain says nothing;
+    the connection that follows it does, and has its context.
+    """
+
+    under_way: ClassVar[int] = 0
+
+    def __enter__(self) -> None:
+        self._token = _WATCH.set(_NOBODYS)
+        with _lock:
+            Unwatched.under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            Unwatched.under_way -= 1
+        _WATCH.reset(self._token)
 
 
 def _opened(watch: Watch) -> None:
@@ -253,6 +275,8 @@ def _put_in_place(on: bool) -> None:
 def _whose() -> Sequence[Watch]:
     """The attempts that an event of this thread may belong to."""
     watch = _owner()
+    if watch is _NOBODYS:
+        return ()
     if watch is not None and watch._is_open:
         return (watch,)
     return tuple(_open)
@@ -460,6 +484,8 @@ def _notice_symlink(source: Any, target: Any, at: int = _HERE) -> None:
 
 
 def _notice_lookup(host: Any, port: Any = None, *_: Any) -> None:
+    if Unwatched.under_way and ((watch := _owner()) is None or not watch._is_open):
+        return
     if host is not None:
         for watch in _whose():
             watch.looks_up(os.fsdecode(host), port)
