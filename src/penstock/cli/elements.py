@@ -6,8 +6,9 @@ A map of a few elements keeps a line for each; so does every element that failed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from ..graph import Graph
 from ..ports.records import RunState, StepRun, StepState
 from .records import failure_shown, state_shown
 from .render import counted, shown_seconds, symbol
@@ -28,6 +29,25 @@ _WORST_FIRST = (
     "skipped",
 )
 _FAILED = (StepState.FAILED, StepState.TIMED_OUT)
+
+
+def pending(graph: Graph, runs: Sequence[StepRun], sizes: Mapping[tuple[str, str], int]) -> list[StepRun]:
+    """What a run will have and nothing has happened to yet: steps, and elements of maps whose size is known.
+
+    sizes:  (scope, enclosing index) -> elements, as the run log tells them.
+    """
+    known = {(run.step, run.index) for run in runs}
+
+    def instances(step: str, chain: tuple[str, ...], index: str) -> Iterator[StepRun]:
+        if (step, index) in known:
+            return
+        size = sizes.get((chain[0], index)) if chain else None
+        if size is None:
+            yield StepRun(step, index, StepState.PENDING)
+        for at in range(size or 0):
+            yield from instances(step, chain[1:], f"{index}.{at}" if index else str(at))
+
+    return [run for node in graph.nodes for run in instances(node.name, graph.scopes_of(node.scope), "")]
 
 
 def grouped(runs: Sequence[StepRun]) -> list[list[StepRun]]:

@@ -15,7 +15,7 @@ from ..authoring.pipeline import Pipeline
 from ..core.errors import PenstockError
 from ..graph import Graph
 from ..graph.svg import svg
-from ..ports.events import AttemptStarted, Event, RunFinished
+from ..ports.events import AttemptStarted, Event, RunFinished, RunView
 from ..ports.records import RunRecord, StepRun
 from .progress import Tally, summary_lines
 from .records import failure_shown
@@ -76,10 +76,10 @@ class NotebookProgress(Tally):
         self._begun_at: dict[tuple[str, str], float] = {}
         self._progress: dict[tuple[str, str], tuple[float, float | None, str]] = {}
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
         from IPython.display import HTML, display
 
-        super().begin(record, graph)
+        super().begin(record, graph, before)
         self._record = record
         self._handle = display(HTML(self.html()), display_id=True)
 
@@ -120,7 +120,9 @@ class NotebookProgress(Tally):
         states = [run.state.value for run in runs]
         state = next((each for each in ("running", "failed", "timed_out", "pending") if each in states), states[0])
         counts = ", ".join(f"{states.count(each)} {each.replace('_', ' ')}" for each in dict.fromkeys(states))
-        return _cells(state, f"{step} x {len(runs)}", shown_seconds(sum(run.seconds for run in runs)), escape(counts))
+        elements = self.elements_of(step)
+        name = f"{step} x {len(runs)}" if elements is None else f"{step} {self.done_of(step)}/{elements}"
+        return _cells(state, name, shown_seconds(sum(run.seconds for run in runs)), escape(counts))
 
     def _took(self, run: StepRun) -> str:
         if run.state.value == "running":
@@ -155,6 +157,7 @@ class NotebookProgress(Tally):
             seconds=monotonic() - self.began,
             saved_seconds=self.saved_seconds,
             kept=self.view.kept,
+            before=self.before,
         )
         return "<br>".join(escape(without_control(line)) for line in summary_lines(told, _Browser()))
 

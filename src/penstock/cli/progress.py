@@ -48,28 +48,38 @@ class Tally:
         self._scopes: dict[str, tuple[str, ...]] = {}
         self._of_step: dict[str, dict[str, StepRun]] = {}  # mapped steps: index -> step run
         self._finished: dict[str, set[str]] = {}  # mapped steps: the elements that are done
+        self.before: set[tuple[str, str]] = set()  # finished before this resume, and still so
         self._maps: dict[str, tuple[int, int]] = {}  # scope -> how often it was expanded, elements in all of these
         self._collapsed: set[str] = set()
         self._saved: dict[str, float] = {}  # step -> seconds that the cache saved
         self._spent: dict[tuple[str, str], int] = {}  # attempts before this resume: a retry policy starts anew
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
         self.run_id, self.graph = record.id, graph
         for node in graph.nodes:
             retry = node.options.retry
             self._attempts[node.name] = retry.attempts if retry else 1
             self._scopes[node.name] = tuple(graph.scopes_of(node.scope))
+        for (scope, index), size in before.sizes.items():
+            self._opened(scope, index, size)
+            self.view.sizes[scope, index] = size
+        for key, run in before.steps.items():
+            if run.state.has_output:
+                self.view.steps[key] = run
+                self.before.add(key)
+                if self.is_mapped(run.step):
+                    self._finished.setdefault(run.step, set()).add(run.index)
 
     def event(self, event: Event) -> None:
-        if isinstance(event, MapExpanded) and (event.scope, event.index) not in self.view.sizes:
-            times, elements = self._maps.get(event.scope, (0, 0))
-            self._maps[event.scope] = times + 1, elements + event.size
+        if isinstance(event, MapExpanded):
+            self._opened(event.scope, event.index, event.size)
         self.view.apply(event)
         if isinstance(event, StepCached):
             self.saved_seconds += event.saved_seconds
             self._saved[event.step] = self.saved_by(event.step) + event.saved_seconds
         if isinstance(event, StepEvent):
             run = self.view.step(event.step, event.index)
+            self.before.discard((event.step, event.index))
             if isinstance(event, AttemptStarted):
                 self._spent.setdefault((event.step, event.index), event.attempt - 1)
             if self.is_mapped(event.step):
@@ -129,15 +139,37 @@ class Tally:
         """Seconds that the cache saved in all elements of a step."""
         return self._saved.get(step, 0.0)
 
-    def _is_complete(self, step: str) -> bool:
-        """Whether every element is done. Counted as events come: an event costs the same however many there are."""
+    def elements_of(self, step: str) -> int | None:
+        """How many elements a mapped step has; None: not known yet."""
         outer = 1
         for scope in self._scopes[step]:
             times, elements = self._maps.get(scope, (0, 0))
             if times < outer:
-                return False  # how many elements there will be is not known yet
+                return None
             outer = elements
-        return len(self._finished.get(step, ())) >= outer
+        return outer
+
+    def done_of(self, step: str) -> int:
+        """How many elements of a mapped step are done, before this resume too."""
+        return len(self._finished.get(step, ()))
+
+    def open_maps(self) -> list[str]:
+        """Mapped steps that have begun and are not done."""
+        return [step for step in [*self._of_step] if step not in self._collapsed]
+
+    def before_of(self, step: str) -> int:
+        """How many elements of a mapped step were finished before this resume."""
+        return sum(name == step for name, _ in self.before)
+
+    def _opened(self, scope: str, index: str, size: int) -> None:
+        if (scope, index) not in self.view.sizes:
+            times, elements = self._maps.get(scope, (0, 0))
+            self._maps[scope] = times + 1, elements + size
+
+    def _is_complete(self, step: str) -> bool:
+        """Whether every element is done. Counted as events come: an event costs the same however many there are."""
+        elements = self.elements_of(step)
+        return elements is not None and self.done_of(step) >= elements
 
     def _collapse(self, step: str) -> None:
         if step not in self._collapsed:
@@ -158,11 +190,13 @@ class PlainProgress(Tally):
         self._stream = lasting(stream or sys.stderr)
         self._shown_at: dict[tuple[str, str], float] = {}
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
-        super().begin(record, graph)
-        self.line(begun(record, graph, self._stream))
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
+        super().begin(record, graph, before)
+        self.line(begun(record, graph, before, self._stream))
 
     def step_changed(self, run: StepRun, event: Event) -> None:
+        if self.is_mapped(run.step):
+            self._tell_map(run.step, event)
         if isinstance(event, AttemptStarted):
             attempt = self.attempt_of(run)
             if attempt > 1 or not self.is_mapped(event.step):
@@ -175,11 +209,19 @@ class PlainProgress(Tally):
         elif run.state.done and (not self.is_mapped(run.step) or run.failure is not None):
             self.line(finished(run, event, self.attempt_of(run), self._stream))
 
+    def _tell_map(self, step: str, event: Event) -> None:
+        """How far a map is: when its first element starts, then every ten seconds."""
+        now, at = monotonic(), self._shown_at.get((step, ""))
+        if isinstance(event, AttemptStarted) if at is None else now - at >= _UPDATE_S["plain"]:
+            self._shown_at[step, ""] = now
+            if not self._is_complete(step):
+                self.line(f"{symbol('running', self._stream)} {how_far(step, self)}")
+
     def waiting(self, step: str, index: str, run_id: str) -> None:
         self.line(waits(step, index, run_id))
 
     def map_finished(self, name: str, runs: list[StepRun]) -> None:
-        self.line(mapped(name, runs, self.saved_by(name), self._stream))
+        self.line(mapped(name, runs, self.saved_by(name), self._stream, before=self.before_of(name)))
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         now = monotonic()
@@ -216,8 +258,8 @@ class JsonStream(Tally):
         self._stream = lasting(stream)
         self._shown_at: dict[tuple[str, str], float] = {}
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
-        super().begin(record, graph)
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
+        super().begin(record, graph, before)
         names = ("pipeline", "project", "parameters", "created_at", "name", "tags")
         facts = {name: getattr(record, name) for name in names}
         facts["parameters"] = {name: msgspec.Raw(text.encode()) for name, text in record.parameters.items()}
@@ -259,9 +301,10 @@ def readable(event: Any) -> Any:
 # -- lines that both forms share ---------------------------------------------------------------------------------------
 
 
-def begun(record: RunRecord, graph: Graph, stream: TextIO) -> str:
-    """The first line of a run."""
+def begun(record: RunRecord, graph: Graph, before: RunView, stream: TextIO) -> str:
+    """The first line of a run, or of its resume."""
     named = f" ({record.name})" if record.name else ""
+    named += " resumed" if before.epoch > 1 else ""
     return f"run {paint(record.id, 'bold', stream)}{named}: {record.pipeline}, {counted(len(graph.nodes), 'step')}"
 
 
@@ -283,8 +326,14 @@ def finished(run: StepRun, event: Event, attempt: int, stream: TextIO) -> str:
     return " ".join(words)
 
 
-def mapped(name: str, runs: list[StepRun], saved: float, stream: TextIO) -> str:
-    """A mapped step that is done: its elements counted."""
+def how_far(step: str, tally: Tally) -> str:
+    """A mapped step that is not done: `fit 50/300`."""
+    elements = tally.elements_of(step)
+    return f"{step} {tally.done_of(step)}" + (f"/{elements}" if elements is not None else " done")
+
+
+def mapped(name: str, runs: list[StepRun], saved: float, stream: TextIO, *, before: int = 0) -> str:
+    """A mapped step that is done: its elements counted, and those that were finished before this resume."""
     if not runs:
         return f"{symbol('skipped', stream)} {name}: nothing to map over"
     states = [run.state.value for run in runs]
@@ -297,7 +346,8 @@ def mapped(name: str, runs: list[StepRun], saved: float, stream: TextIO) -> str:
     else:
         total = f" {shown_seconds(sum(run.seconds for run in runs if run.state.value != 'cached'))}"
         total += f", saved {shown_seconds(saved)}" if "cached" in states else ""
-    return f"{symbol(worst, stream)} {name} x {len(runs)}: {counts}{paint(total, 'dim', stream)}"
+    counts += f", {before} finished before" if before else ""
+    return f"{symbol(worst, stream)} {name} x {len(runs) + before}: {counts}{paint(total, 'dim', stream)}"
 
 
 def waits(step: str, index: str, run_id: str) -> str:
@@ -320,7 +370,9 @@ def shown_failure(event: AttemptFailed) -> str:
 
 def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     """State, duration, counts, what the cache saved; what refused, what was done outside, what failed; what next."""
-    counts = [f"{number} {state.replace('_', ' ')}" for state, number in _in_order(summary.counts)]
+    here = {state: number - summary.before.get(state, 0) for state, number in summary.counts.items()}
+    counts = [f"{number} {state.replace('_', ' ')}" for state, number in _in_order(here) if number]
+    counts += [f"{sum(summary.before.values())} finished before"] if summary.before else []
     saved = f"; the cache saved {shown_seconds(summary.saved_seconds)}" if summary.saved_seconds >= 0.001 else ""
     head = f"{symbol(summary.state, stream)} {summary.state} in {shown_seconds(summary.seconds)}"
     lines = [f"{head}{': ' if counts else ''}{', '.join(counts)}{saved}"]

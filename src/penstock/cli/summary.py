@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
@@ -64,6 +64,7 @@ class Summary(msgspec.Struct, frozen=True, tag="summary"):
     next: list[str]
     hidden: list[Note] = []  # steps of which nothing was kept, and what they asked for undeclared
     kept: list[str] = []  # finished steps that older code made, kept by a resume with the current code
+    before: dict[str, int] = {}  # of `counts`, those that were finished before this resume
 
     @property
     def refused(self) -> bool:
@@ -80,6 +81,7 @@ def summary(
     seconds: float,
     saved_seconds: float,
     kept: Iterable[str] = (),
+    before: Container[tuple[str, str]] = (),
 ) -> Summary:
     """What to tell about a run that is over."""
     failures = [
@@ -99,6 +101,7 @@ def summary(
         next=_next(run_id, state, failures, saved_seconds),
         hidden=_unkept(steps),
         kept=list(kept),
+        before=dict(sorted(Counter(run.state.value for run in steps if (run.step, run.index) in before).items())),
     )
 
 

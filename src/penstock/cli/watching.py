@@ -40,6 +40,7 @@ def watched(arguments: argparse.Namespace, go: Callable[[dict[str, Any]], Run]) 
                 seconds=monotonic() - began,
                 saved_seconds=listener.saved_seconds,
                 kept=run.kept,
+                before=listener.before,
             )
         finally:
             listener.finish(told)

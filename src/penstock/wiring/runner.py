@@ -215,7 +215,7 @@ class LocalRunner:
         if listener is None and self._default_listener is not None:
             listener = self._default_listener()
         if listener is not None:
-            listener.begin(record, graph)
+            listener.begin(record, graph, view)
         scheduler = Scheduler(graph, record, view, project.store, services, options, listener)
         state = scheduler.run()
         run = Run(graph, record, view, state, services, scheduler.error)

@@ -13,7 +13,7 @@ from penstock.cli.progress import Tally, summary_lines
 from penstock.cli.summary import Summary
 from penstock.cli.summary import Told as Failed
 from penstock.graph import Graph, Node, Scope
-from penstock.ports.events import AttemptStarted, Event, MapExpanded, StepSucceeded
+from penstock.ports.events import AttemptStarted, Event, MapExpanded, RunView, StepSucceeded
 from penstock.ports.records import RunRecord, StepRun
 
 RECORD = RunRecord(id="p-1", pipeline="p", project="x", manifest="m", parameters={}, created_at=0)
@@ -39,7 +39,7 @@ class Told(Tally):
 
 def _listening(graph: Graph) -> Told:
     listener = Told()
-    listener.begin(RECORD, graph)
+    listener.begin(RECORD, graph, RunView())
     return listener
 
 

@@ -10,11 +10,11 @@ from ...core.units import shown_size
 from ...engine.comparison import unseen_by
 from ...engine.hidden.declared import hint, named
 from ...graph import Graph
-from ...ports.events import AttemptStarted, RunResumed, StepCached
+from ...ports.events import AttemptStarted, MapExpanded, RunResumed, StepCached
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
 from ...wiring.runner import find_run
-from ..elements import FEW, counts, failed, failures, grouped, origins, times
+from ..elements import FEW, counts, failed, failures, grouped, origins, pending, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
@@ -43,6 +43,8 @@ def execute(arguments: argparse.Namespace) -> int:
     found = find_run(project, arguments.run)
     store = project.store
     steps = store.step_runs(found.record.id)
+    if found.state in (RunState.RUNNING, RunState.INTERRUPTED):
+        steps += _pending(found, steps, store)
     if arguments.step is not None:
         chosen = steps_named(steps, arguments.step, found.record.id)
         attempts = store.attempts(found.record.id, chosen[0].step)
@@ -61,6 +63,15 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         print(_run_page(found, steps, store))
     return 0
+
+
+def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[StepRun]:
+    sizes = {
+        (event.scope, event.index): event.size
+        for _, event in store.events(found.record.id)
+        if isinstance(event, MapExpanded)
+    }
+    return pending(Graph.from_json(store.manifest(found.record.manifest)), steps, sizes)
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
