@@ -14,6 +14,7 @@ from .records import failure_shown, state_shown
 from .render import counted, shown_seconds, symbol
 from .summary import name_of
 
+_LEAST_S = 0.0001  # a bound that is shown is never 0.0 ms
 FEW = 10  # elements that are shown one by one
 # A map is marked by the first of these that one of its elements is in.
 _WORST_FIRST = (
@@ -72,8 +73,8 @@ def times(runs: Sequence[StepRun]) -> str:
     seconds = sorted(run.seconds for run in runs if run.state is StepState.SUCCEEDED)
     if not seconds:
         return ""
-    shown = [shown_seconds(at_most(seconds, share)) for share in (0.5, 0.95, 1.0)]
-    return f"half <= {shown[0]}, 95% <= {shown[1]}, all <= {shown[2]}"
+    shown = [shown_seconds(max(at_most(seconds, share), _LEAST_S)) for share in (0.5, 0.95, 1.0)]
+    return f"half within {shown[0]}, 95% within {shown[1]}, all within {shown[2]}"
 
 
 def at_most(ordered: Sequence[float], share: float) -> float:

@@ -28,7 +28,7 @@ from ..ports.records import RunRecord, StepRun
 from .records import failure_shown
 from .render import counted, paint, shortened, shown_seconds, symbol, without_control
 from .streams import lasting
-from .summary import Summary, class_shown, name_of
+from .summary import Summary, failure_words, name_of
 
 _UPDATE_S = {"plain": 10.0, "json": 0.2}
 _FAILURES = 10  # told one by one at the end of a run
@@ -379,7 +379,7 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     for told in summary.failures[:_FAILURES]:
         tries = f" on attempt {told.attempts}" if told.attempts > 1 else ""
         what = paint(f"{told.step} {told.state.replace('_', ' ')}{tries}", "red", stream)
-        lines.append(f"  {what}: {class_shown(told.kind)}{told.exception}: {without_control(told.message)}")
+        lines.append(f"  {what}: {failure_words(told.kind, told.exception, without_control(told.message))}")
         lines += [f"    at {told.where}"] if told.where else []
         lines += [f"    hint: {told.hint}"] if told.hint else []
     if len(summary.failures) > _FAILURES:

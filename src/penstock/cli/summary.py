@@ -136,7 +136,15 @@ def failed(run: StepRun) -> Told:
 
 
 # The words that the exception's own name, or the state beside it, already says.
-_SAID = (FailureClass.ERROR, FailureClass.TIMEOUT, FailureClass.INVALID_DATA, FailureClass.CANCELLED)
+_SAID = (
+    FailureClass.ERROR,
+    FailureClass.TIMEOUT,
+    FailureClass.KILLED,
+    FailureClass.INVALID_DATA,
+    FailureClass.CANCELLED,
+)
+# Our own exceptions, whose messages are whole sentences.
+_OWN = ("StepKilledError", "StepPreemptedError", "StepOutOfMemoryError", "StepTimeoutError")
 
 
 def class_shown(kind: str) -> str:
@@ -146,6 +154,18 @@ def class_shown(kind: str) -> str:
     ('out of memory: ', '')
     """
     return "" if kind in _SAID else f"{kind.replace('_', ' ')}: "
+
+
+def failure_words(kind: str, exception: str, message: str) -> str:
+    """A failure as people read it, nothing said twice.
+
+    >>> failure_words("error", "ValueError", "too cold"), failure_words("error", "ValueError", "ValueError")
+    ('ValueError: too cold', 'ValueError')
+    >>> failure_words("killed", "StepKilledError", "the process of 'fit' was killed by SIGKILL")
+    "the process of 'fit' was killed by SIGKILL"
+    """
+    names = exception not in _OWN and exception not in (kind, message)
+    return f"{class_shown(kind)}{exception if names else ''}{': ' if names else ''}{message}"
 
 
 def place_of(failure: Failure) -> str | None:

@@ -70,6 +70,8 @@ def exception_from(failure: Failure) -> BaseException | None:
 def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the step called sys.exit({'' if error.code is None else repr(error.code)})"
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "stopped"
     try:
         said = error.problem if isinstance(error, PenstockError) else str(error)
     except Exception:  # noqa: BLE001 - a user's __str__ may fail in any way; the class still says something

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from itertools import product
 from types import FrameType
 from typing import Any
 
+import msgspec
 import pytest
 
-from penstock.cli.progress import Tally, summary_lines
+from penstock.cli.progress import PlainProgress, Tally, how_far, summary_lines
 from penstock.cli.summary import Summary
 from penstock.cli.summary import Told as Failed
 from penstock.graph import Graph, Node, Scope
-from penstock.ports.events import AttemptStarted, Event, MapExpanded, RunView, StepSucceeded
+from penstock.ports.events import AttemptStarted, Event, MapExpanded, RunResumed, RunView, StepSucceeded
 from penstock.ports.records import RunRecord, StepRun
 
 RECORD = RunRecord(id="p-1", pipeline="p", project="x", manifest="m", parameters={}, created_at=0)
@@ -120,3 +122,66 @@ def test_a_run_with_many_failures_ends_with_the_first_of_them_and_the_number_of_
     lines = summary_lines(summary, sys.stderr)
     assert len(lines) < 15
     assert lines[-1] == "  … and 490 more that failed: penstock show p-1"
+
+
+def _resumed(sizes: dict[tuple[str, str], int], *done: str) -> RunView:
+    """Where a resumed run stands: these elements of `fit` are done."""
+    view = RunView()
+    for (scope, index), size in sizes.items():
+        view.apply(MapExpanded(at=0, scope=scope, index=index, size=size))
+    for index in done:
+        for event in _element(index):
+            view.apply(event)
+    view.apply(RunResumed(at=9, epoch=2))
+    return view
+
+
+def test_a_resumed_map_is_told_with_its_last_element_though_its_size_comes_in_no_event() -> None:
+    listener = Told()
+    listener.begin(RECORD, FLAT, _resumed({("each", ""): 3}, "0", "2"))
+    assert (listener.done_of("fit"), listener.elements_of("fit")) == (2, 3)
+    for event in _element("1"):
+        listener.event(event)
+    assert listener.told == [("fit", 1)]
+    assert listener.before == {("fit", "0"), ("fit", "2")}
+
+
+def test_plain_lines_say_how_far_a_map_is_and_what_was_finished_before_a_resume() -> None:
+    stream = io.StringIO()
+    listener = PlainProgress(stream)
+    listener.begin(RECORD, FLAT, _resumed({("each", ""): 4}, "0", "2"))
+    first, second = _element("1"), _element("3")
+    listener.event(first[0])
+    listener._shown_at["fit", ""] -= 10.0  # ten seconds later
+    for event in [*first[1:], *second]:
+        listener.event(event)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "run p-1 resumed: p, 1 step"
+    assert [line[2:] for line in lines[1:3]] == ["fit 2/4", "fit 3/4"]
+    assert lines[3][2:].startswith("fit x 4: 2 succeeded, 2 finished before")
+
+
+def test_the_end_of_a_resume_counts_what_it_did_and_what_was_finished_before() -> None:
+    summary = Summary("p-1", "succeeded", 1.0, {"succeeded": 5, "cached": 2}, 0.0, None, [], [], [], [])
+    assert ": 5 succeeded, 2 cached" in summary_lines(summary, sys.stderr)[0]
+    resumed = msgspec.structs.replace(summary, before={"succeeded": 3, "cached": 2})
+    assert summary_lines(resumed, sys.stderr)[0].endswith(": 2 succeeded, 5 finished before")
+
+
+@pytest.mark.parametrize(
+    ("graph", "sizes", "elements"),
+    [
+        (FLAT, {}, None),
+        (FLAT, {("each", ""): 3}, 3),
+        (NESTED, {("outer", ""): 2, ("inner", "0"): 4}, None),
+        (NESTED, {("outer", ""): 2, ("inner", "0"): 4, ("inner", "1"): 5}, 9),
+    ],
+)
+def test_how_many_elements_a_map_has_is_said_once_it_is_known(
+    graph: Graph, sizes: dict[tuple[str, str], int], elements: int | None
+) -> None:
+    listener = _listening(graph)
+    for (scope, index), size in sizes.items():
+        listener.event(MapExpanded(at=0, scope=scope, index=index, size=size))
+    assert listener.elements_of("fit") == elements
+    assert how_far("fit", listener) == ("fit 0 done" if elements is None else f"fit 0/{elements}")

@@ -18,7 +18,7 @@ from ..elements import FEW, counts, failed, failures, grouped, origins, pending,
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
-from ..summary import class_shown, name_of, place_of, verdicts
+from ..summary import name_of, place_of, verdicts
 
 _TOLD = 3  # failures of one map whose traceback is shown
 
@@ -252,11 +252,11 @@ def _page(
     store: Store,
 ) -> str:
     if len(group) > 1:
-        return _map_page(group, state, unseen)
+        return _map_page(group, state, unseen, found.record.id)
     return _step_page(group[0], attempts, state, unseen, _limits(found, group[0], store))
 
 
-def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...]) -> str:
+def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...], run_id: str) -> str:
     """A map of more elements than anybody reads one by one."""
     step = group[0].step
     facts: list[list[Any]] = [
@@ -275,7 +275,7 @@ def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...]) ->
     if slowest:
         rows = [[name_of(run.step, run.index), shown_seconds(run.seconds)] for run in slowest]
         parts += ["  slowest", table(rows, indent="    ")]
-    return "\n".join([*parts, f'  one of them: penstock show RUN "{name_of(step, group[0].index)}"'])
+    return "\n".join([*parts, f'  one of them: penstock show {run_id} "{name_of(step, group[0].index)}"'])
 
 
 def _step_page(
@@ -337,12 +337,11 @@ def _size(meta: dict[str, Any], size_bytes: int) -> str:
 
 def _failure(run: StepRun, failure: Failure) -> str:
     place = place_of(failure)
-    what = f"{class_shown(failure.kind)}{failure.name}"
-    lines = [f"{paint(name_of(run.step, run.index), 'red')}: {what}: {without_control(failure.message)}"]
-    if failure.kind is FailureClass.CANCELLED:
-        lines = [f"{paint(name_of(run.step, run.index), 'red')}: {failure_shown(failure)}"]
+    lines = [f"{paint(name_of(run.step, run.index), 'red')}: {without_control(failure_shown(failure))}"]
     lines += [f"  at {place}"] if place else []
     lines += [f"  hint: {failure.hint}"] if failure.hint else []
-    shown = without_control(failure.traceback.rstrip()).replace(os.getcwd() + os.sep, "")
-    lines += [f"  {line}" for line in shown.splitlines()]
+    # Where it was stopped is no mistake of the step's, and without a frame there is only the message again.
+    if failure.kind is not FailureClass.CANCELLED and "File " in failure.traceback:
+        shown = without_control(failure.traceback.rstrip()).replace(os.getcwd() + os.sep, "")
+        lines += [f"  {line}" for line in shown.splitlines()]
     return "\n".join(f"  {line}" for line in lines)

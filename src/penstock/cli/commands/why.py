@@ -12,7 +12,7 @@ from ...engine.hidden.declared import hint, named
 from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ..opening import project_for
-from ..records import attempt_facts, hidden_facts
+from ..records import attempt_facts, failure_shown, hidden_facts
 from ..render import paint, print_json, shortened, shown_seconds, shown_state, symbol, table
 from .plan import diff_lines
 
@@ -108,7 +108,7 @@ def _page(found: Explanation) -> str:
             text = f"  {symbol(attempt.state)} {attempt.number}  {attempt.state.replace('_', ' ')}"
             text += f" after {shown_seconds(attempt.seconds)}"
             if attempt.failure:
-                text += f"  {attempt.failure.name}: {shortened(attempt.failure.message, 100)}"
+                text += f"  {shortened(failure_shown(attempt.failure), 120)}"
             lines.append(text)
     if found.waived:
         lines += ["", f"not kept here: {', '.join(found.waived)}"]
