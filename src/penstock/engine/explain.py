@@ -25,9 +25,10 @@ from .comparison import (
     code_changes,
     instance,
     observation_changes,
+    place,
     unseen_by,
 )
-from .hidden.declared import told
+from .hidden.declared import hint, told
 
 _MOST_ALIKE = 200  # elements of a map in one state that are compared one by one
 
@@ -50,6 +51,7 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     unknown: tuple[str, ...] = ()  # what could not be compared
     unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
     hidden: tuple[HiddenInput, ...] = ()  # what it looked at undeclared
+    way_out: str = ""  # how to declare that
 
 
 class Alike(msgspec.Struct, frozen=True):
@@ -84,7 +86,8 @@ def why_map(store: Reader, summary: RunSummary, step: str) -> Whole | None:
     record = summary.record
     history = History(store, record.pipeline, before=record.id)
     node = _node(history, record, step)
-    runs = tuple(run for (name, index), run in history.steps(record.id).items() if name == step and index)
+    found = [run for (name, index), run in history.steps(record.id).items() if name == step and index]
+    runs = tuple(sorted(found, key=lambda run: place(run.index)))
     if len(runs) < 2:
         return None
     attempts: dict[str, list[Attempt]] = {}
@@ -97,9 +100,9 @@ def why_map(store: Reader, summary: RunSummary, step: str) -> Whole | None:
         looked_at[run.state] += 1
         if looked_at[run.state] <= _MOST_ALIKE:
             own = tuple(attempts.get(run.index, ()))
-            found = _Explaining(store, history, record, node, run, own, events.get(run.index, [])).explanation()
-            groups.setdefault(_reason(found, run), []).append(found)
-    alike = [Alike(tuple(each.index for each in found), found[0]) for found in groups.values()]
+            each = _Explaining(store, history, record, node, run, own, events.get(run.index, [])).explanation()
+            groups.setdefault(_reason(each, run), []).append(each)
+    alike = [Alike(tuple(one.index for one in group), group[0]) for group in groups.values()]
     alike.sort(key=lambda each: -len(each.indices))
     return Whole(record.id, step, runs, tuple(alike), len(runs) - sum(len(each.indices) for each in alike))
 
@@ -213,9 +216,20 @@ class _Explaining:
             note=run.note if run.state.has_output else None,
             waived=run.waived,
             unknown=unknown,
-            unseen=unseen_by(self._node, self._store.get_unseen(run.parts["code"])) if "code" in run.parts else (),
+            unseen=self._unseen(),
             hidden=run.hidden,
+            way_out=self._way_out(),
         )
+
+    def _unseen(self) -> tuple[str, ...]:
+        code = self._run.parts.get("code")
+        return unseen_by(self._node, self._store.get_unseen(code), self._run.observations) if code else ()
+
+    def _way_out(self) -> str:
+        if not self._run.hidden:
+            return ""
+        code = self._store.get_code(self._run.parts.get("code", ""))
+        return hint(self._run.hidden, [part.text for part in code[0]] if code is not None else None)
 
     def _hit(self) -> str:
         origin = self._run.origin

@@ -260,7 +260,7 @@ def test_artifact_show_tells_a_map_as_a_whole(shell: Shell) -> None:
     page = shell("artifact", "show", "last", "each")
     lines = page.splitlines()
     assert lines[0].startswith("each: 30 elements  ✓ 7 succeeded, 23 cached")
-    assert lines[2] == "output  30 x int, 56 B, 7 different"
+    assert lines[2] == "output  30 x int, 55 B, 7 different"
     assert [line.split()[0] for line in lines[3:5]] == ["each[0]", "each[1]"]
     assert "and 20 elements more" in page
     assert len(lines) < 20

@@ -15,7 +15,7 @@ import msgspec
 
 from ...core.errors import ArtifactCorruptError, MissingExtraError, NotFoundError, UsageError, did_you_mean
 from ...core.units import shown_size
-from ...engine.comparison import instance
+from ...engine.comparison import instance, place
 from ...graph import Graph
 from ...ports.artifacts import ArtifactRef
 from ...ports.records import RunSummary, StepRun
@@ -111,12 +111,11 @@ def _chosen(runs: list[StepRun], wanted: str, run_id: str) -> tuple[StepRun, str
 
 def _map(runs: list[StepRun], wanted: str) -> tuple[list[StepRun], str | None] | None:
     """The elements of a map that is named as a whole, and the output named after it; None where it is no such name."""
-    found = [run for run in runs if run.index and run.step == wanted]
-    if found:
-        return found, None
-    step, _, output = wanted.rpartition(".")
-    found = [run for run in runs if run.index and run.step == step]
-    return (found, output) if any(output in run.outputs for run in found) else None
+    for step, output in ((wanted, None), wanted.rpartition(".")[::2]):
+        found = sorted((run for run in runs if run.index and run.step == step), key=lambda run: place(run.index))
+        if found and (output is None or any(output in run.outputs for run in found)):
+            return found, output
+    return None
 
 
 def _only(run: StepRun, output: str | None, run_id: str) -> ArtifactRef:

@@ -240,7 +240,13 @@ def _unseen(found: RunSummary, run: StepRun, store: Store) -> tuple[str, ...]:
     graph = Graph.from_json(store.manifest(found.record.manifest))
     node = next((node for node in graph.nodes if node.name == run.step), None)
     digest = run.parts.get("code")
-    return unseen_by(node, store.get_unseen(digest)) if node is not None and digest else ()
+    return unseen_by(node, store.get_unseen(digest), run.observations) if node is not None and digest else ()
+
+
+def _texts(run: StepRun, store: Store) -> list[str] | None:
+    """The code of a step, as far as it is kept."""
+    code = store.get_code(run.parts["code"]) if "code" in run.parts else None
+    return [part.text for part in code[0]] if code is not None else None
 
 
 def _page(
@@ -253,7 +259,8 @@ def _page(
 ) -> str:
     if len(group) > 1:
         return _map_page(group, state, unseen, found.record.id)
-    return _step_page(group[0], attempts, state, unseen, _limits(found, group[0], store))
+    texts = _texts(group[0], store) if group[0].hidden else None
+    return _step_page(group[0], attempts, state, unseen, _limits(found, group[0], store), texts)
 
 
 def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...], run_id: str) -> str:
@@ -279,7 +286,12 @@ def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...], ru
 
 
 def _step_page(
-    run: StepRun, attempts: list[Attempt], state: RunState, unseen: tuple[str, ...], limits: dict[int, int]
+    run: StepRun,
+    attempts: list[Attempt],
+    state: RunState,
+    unseen: tuple[str, ...],
+    limits: dict[int, int],
+    texts: list[str] | None,
 ) -> str:
     facts: list[list[Any]] = [
         ["state", shown_state(state_shown(run.state, state))],
@@ -297,7 +309,7 @@ def _step_page(
     if run.hidden:
         rows = [[each.kind, named(each), each.where] for each in run.hidden]
         parts += [f"  hidden inputs, {'cached all the same' if run.key else 'not cached'}", table(rows, indent="    ")]
-        parts.append(f"    {hint(run.hidden)}")
+        parts.append(f"    {hint(run.hidden, texts)}")
     if run.inputs:
         rows = [[name, ", ".join(digest[:12] for digest in digests)] for name, digests in run.inputs.items()]
         parts += ["  inputs", table(rows, indent="    ")]

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.errors import NotFoundError, UsageError
 from ...engine.comparison import instance
 from ...engine.explain import Explanation, Whole, why, why_map
-from ...engine.hidden.declared import hint, named
+from ...engine.hidden.declared import named
 from ...ports.records import RunState
 from ...wiring.project import Project
 from ...wiring.runner import find_run
@@ -151,7 +151,7 @@ def _page(found: Explanation) -> str:
         lines.append(table(rows, indent="  "))
     if found.hidden:
         rows = [[each.kind, named(each), each.where] for each in found.hidden]
-        lines += ["", "it looked at, undeclared:", table(rows, indent="  "), f"  {hint(found.hidden)}"]
+        lines += ["", "it looked at, undeclared:", table(rows, indent="  "), f"  {found.way_out}"]
     if found.unseen:
         lines += ["", "cannot be seen:", *(f"  {text}" for text in found.unseen)]
     if len(found.attempts) > 1 or any(each.failure for each in found.attempts):
