@@ -17,7 +17,7 @@ from ..graph import Graph
 from ..graph.svg import svg
 from ..ports.events import AttemptStarted, Event, RunFinished, RunView
 from ..ports.records import RunRecord, StepRun
-from .progress import Tally, summary_lines
+from .progress import Tally, how_far, summary_lines
 from .records import failure_shown
 from .render import shown_seconds, without_control
 from .summary import summary
@@ -120,8 +120,8 @@ class NotebookProgress(Tally):
         states = [run.state.value for run in runs]
         state = next((each for each in ("running", "failed", "timed_out", "pending") if each in states), states[0])
         counts = ", ".join(f"{states.count(each)} {each.replace('_', ' ')}" for each in dict.fromkeys(states))
-        elements = self.elements_of(step)
-        name = f"{step} x {len(runs)}" if elements is None else f"{step} {self.done_of(step)}/{elements}"
+        done, elements = self.done_of(step), self.elements_of(step)
+        name = f"{step} x {len(runs)}" if done == elements else how_far(step, self)
         return _cells(state, name, shown_seconds(sum(run.seconds for run in runs)), escape(counts))
 
     def _took(self, run: StepRun) -> str:

@@ -387,6 +387,7 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     for gate in summary.gates:
         if not gate.passed:
             lines.append(f"  {paint(f'{gate.step} refused', 'yellow', stream)}: {'; '.join(gate.reasons)}")
+    lines += [f"  ran with changed code: {', '.join(summary.changed)}"] if summary.changed else []
     lines += [f"  kept from older code: {', '.join(summary.kept)}"] if summary.kept else []
     lines += [f"  {note.step}: {note.note}" for note in summary.notes]
     lines += [

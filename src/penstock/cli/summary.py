@@ -64,6 +64,7 @@ class Summary(msgspec.Struct, frozen=True, tag="summary"):
     next: list[str]
     hidden: list[Note] = []  # steps of which nothing was kept, and what they asked for undeclared
     kept: list[str] = []  # finished steps that older code made, kept by a resume with the current code
+    changed: list[str] = []  # functions of steps whose code was another one before this resume
     before: dict[str, int] = {}  # of `counts`, those that were finished before this resume
 
     @property
@@ -82,6 +83,7 @@ def summary(
     saved_seconds: float,
     kept: Iterable[str] = (),
     before: Container[tuple[str, str]] = (),
+    changed: Iterable[str] = (),
 ) -> Summary:
     """What to tell about a run that is over."""
     failures = [
@@ -101,6 +103,7 @@ def summary(
         next=_next(run_id, state, failures, saved_seconds),
         hidden=_unkept(steps),
         kept=list(kept),
+        changed=list(changed),
         before=dict(sorted(Counter(run.state.value for run in steps if (run.step, run.index) in before).items())),
     )
 

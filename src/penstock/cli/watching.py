@@ -41,6 +41,7 @@ def watched(arguments: argparse.Namespace, go: Callable[[dict[str, Any]], Run]) 
                 saved_seconds=listener.saved_seconds,
                 kept=run.kept,
                 before=listener.before,
+                changed=run.changed,
             )
         finally:
             listener.finish(told)

@@ -105,7 +105,10 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
             ),
         ]
     events = [event for _, event in store.events(record.id)]
-    kept = next((event.kept for event in reversed(events) if isinstance(event, RunResumed)), ())
+    resumes = [event for event in events if isinstance(event, RunResumed)]
+    kept = resumes[-1].kept if resumes else ()
+    if renewed := _renewed(resumes):
+        parts.append(f"\n  resumed with changed code: {', '.join(renewed)}")
     if kept:
         parts.append(f"\n  kept from older code: {', '.join(kept)}")
     saved = sum(event.saved_seconds for event in events if isinstance(event, StepCached))
@@ -123,6 +126,15 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         parts.append(f"\n  {gate.step} {word}: {'; '.join(gate.reasons)}")
     parts += ["", f"  next: {paint(_next(found, steps), 'bold')}"]
     return "\n".join(parts)
+
+
+def _renewed(resumes: list[RunResumed]) -> list[str]:
+    """Functions of steps whose code was another one when the run was resumed."""
+    found: dict[str, None] = {}
+    for event in resumes:
+        now = (event.code or {}).get("steps", {})
+        found |= {target: None for target, digest in event.earlier_code.items() if now.get(target, digest) != digest}
+    return [*found]
 
 
 def _rows(group: list[StepRun], state: RunState) -> list[list[Any]]:
