@@ -328,8 +328,10 @@ def finished(run: StepRun, event: Event, attempt: int, stream: TextIO) -> str:
 
 def how_far(step: str, tally: Tally) -> str:
     """A mapped step that is not done: `fit 50/300`."""
-    elements = tally.elements_of(step)
-    return f"{step} {tally.done_of(step)}" + (f"/{elements}" if elements is not None else " done")
+    done, elements = tally.done_of(step), tally.elements_of(step)
+    if elements is None:
+        return f"{step} {done} done" if done else step
+    return f"{step} {done}/{elements}"
 
 
 def mapped(name: str, runs: list[StepRun], saved: float, stream: TextIO, *, before: int = 0) -> str:

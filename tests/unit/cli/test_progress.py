@@ -184,4 +184,4 @@ def test_how_many_elements_a_map_has_is_said_once_it_is_known(
     for (scope, index), size in sizes.items():
         listener.event(MapExpanded(at=0, scope=scope, index=index, size=size))
     assert listener.elements_of("fit") == elements
-    assert how_far("fit", listener) == ("fit 0 done" if elements is None else f"fit 0/{elements}")
+    assert how_far("fit", listener) == ("fit" if elements is None else f"fit 0/{elements}")
