@@ -259,11 +259,14 @@ if __name__ == "__main__":
     main.run()
 """
     finish(lab.write(source).start_file())
-    lab.write(source.replace('raise ValueError("unfinished")', "return x + 1"))
-    with pytest.raises(CodeChangedError, match="second"):
+    repaired = source.replace('raise ValueError("unfinished")', "return x + 1")
+    lab.write(repaired.replace("return 1\n", "return 3\n"))
+    with pytest.raises(CodeChangedError, match="first") as refused:
         lab.resume("last")
+    assert "first finished with the code of then" in (refused.value.hint or "")
     run = lab.resume("last", with_current_code=True)
     assert run.output == 2
+    assert run.kept == ("first",)
     assert lab.ran() == ["first", "second", "second"]
 
 

@@ -76,6 +76,38 @@ def test_a_resume_with_current_code_renews_the_record_and_says_what_older_code_m
     assert "+    return x + y" in why
 
 
+def test_a_resume_goes_on_where_changed_code_reaches_nothing_that_is_finished_and_records_it(tmp_path: Path) -> None:
+    (tmp_path / "flow.py").write_text(FLOW)
+    penstock(tmp_path, "run", "flow.py", "--workers", "1", code=1)
+    before = facts(tmp_path, "show")
+    edit(tmp_path, ('raise ValueError("no")', "return x + y"))
+    told = penstock(tmp_path, "resume", "last", "--workers", "1")
+    assert "ran with changed code: flow.py:fit" in told
+    assert "kept from older code" not in told
+    assert ": 1 succeeded, 2 finished before" in told
+    assert "resumed with changed code: flow.py:fit" in penstock(tmp_path, "show")
+    after = facts(tmp_path, "show")
+    codes = before["code"]["steps"], after["code"]["steps"]
+    assert {target for target in codes[1] if codes[0][target] != codes[1][target]} == {"flow.py:fit"}
+    assert before["code"]["sources"] != after["code"]["sources"]
+    for step in ("gen", "fit"):
+        assert facts(tmp_path, "show", "last", step)[0]["code"] == codes[1][f"flow.py:{step}"]
+    assert "the step's own code changed" in penstock(tmp_path, "why", "last", "fit")
+
+
+def test_one_finished_element_of_a_map_is_enough_to_refuse_its_changed_code(tmp_path: Path) -> None:
+    (tmp_path / "flow.py").write_text(
+        "from penstock import pipeline, step\n"
+        "@step\ndef fit(x: int) -> int:\n    return 1 // x\n"
+        "@pipeline\ndef flow(xs: list[int] = [0, 1]) -> list[int]:\n    return fit.map(x=xs)\n"
+    )
+    penstock(tmp_path, "run", "flow.py", "--workers", "1", code=1)
+    edit(tmp_path, ("1 // x", "1 // (x or 1)"))
+    told = penstock(tmp_path, "resume", "last", "--workers", "1", code=1)
+    assert "error[code-changed]" in told
+    assert "fit finished with the code of then" in told
+
+
 def test_why_compares_with_the_attempt_before_the_resume(tmp_path: Path) -> None:
     (tmp_path / "flow.py").write_text(FLOW)
     penstock(tmp_path, "run", "flow.py", "--workers", "1", code=1)

@@ -6,13 +6,15 @@ A map of a few elements keeps a line for each; so does every element that failed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from ..graph import Graph
 from ..ports.records import RunState, StepRun, StepState
 from .records import failure_shown, state_shown
 from .render import counted, shown_seconds, symbol
 from .summary import name_of
 
+_LEAST_S = 0.0001  # a bound that is shown is never 0.0 ms
 FEW = 10  # elements that are shown one by one
 # A map is marked by the first of these that one of its elements is in.
 _WORST_FIRST = (
@@ -28,6 +30,25 @@ _WORST_FIRST = (
     "skipped",
 )
 _FAILED = (StepState.FAILED, StepState.TIMED_OUT)
+
+
+def pending(graph: Graph, runs: Sequence[StepRun], sizes: Mapping[tuple[str, str], int]) -> list[StepRun]:
+    """What a run will have and nothing has happened to yet: steps, and elements of maps whose size is known.
+
+    sizes:  (scope, enclosing index) -> elements, as the run log tells them.
+    """
+    known = {(run.step, run.index) for run in runs}
+
+    def instances(step: str, chain: tuple[str, ...], index: str) -> Iterator[StepRun]:
+        if (step, index) in known:
+            return
+        size = sizes.get((chain[0], index)) if chain else None
+        if size is None:
+            yield StepRun(step, index, StepState.PENDING)
+        for at in range(size or 0):
+            yield from instances(step, chain[1:], f"{index}.{at}" if index else str(at))
+
+    return [run for node in graph.nodes for run in instances(node.name, graph.scopes_of(node.scope), "")]
 
 
 def grouped(runs: Sequence[StepRun]) -> list[list[StepRun]]:
@@ -52,8 +73,8 @@ def times(runs: Sequence[StepRun]) -> str:
     seconds = sorted(run.seconds for run in runs if run.state is StepState.SUCCEEDED)
     if not seconds:
         return ""
-    shown = [shown_seconds(at_most(seconds, share)) for share in (0.5, 0.95, 1.0)]
-    return f"half <= {shown[0]}, 95% <= {shown[1]}, all <= {shown[2]}"
+    shown = [shown_seconds(max(at_most(seconds, share), _LEAST_S)) for share in (0.5, 0.95, 1.0)]
+    return f"half within {shown[0]}, 95% within {shown[1]}, all within {shown[2]}"
 
 
 def at_most(ordered: Sequence[float], share: float) -> float:

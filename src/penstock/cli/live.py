@@ -15,9 +15,9 @@ from time import monotonic, time
 from typing import Any, TextIO
 
 from ..graph import Graph
-from ..ports.events import AttemptFailed, AttemptStarted, Event
+from ..ports.events import AttemptFailed, AttemptStarted, Event, RunView
 from ..ports.records import RunRecord, StepRun
-from .progress import Elements, Tally, begun, finished, mapped, summary_lines, waits
+from .progress import Elements, Tally, begun, finished, how_far, mapped, summary_lines, waits
 from .records import failure_shown
 from .render import paint, shortened, shown_seconds, speaks_unicode
 from .streams import lasting
@@ -40,9 +40,9 @@ class LiveProgress(Tally):
         self._thread = threading.Thread(target=self._tick, daemon=True, name="penstock-progress")
         self._kept: tuple[TextIO, TextIO] | None = None
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
-        super().begin(record, graph)
-        self._area.say(begun(record, graph, self._stream))
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
+        super().begin(record, graph, before)
+        self._area.say(begun(record, graph, before, self._stream))
         self._kept = sys.stdout, sys.stderr
         sys.stdout = self._area.above(sys.stdout)
         sys.stderr = self._area.above(sys.stderr)
@@ -103,12 +103,24 @@ class LiveProgress(Tally):
         columns, rows = shutil.get_terminal_size()
         most = max(3, rows - 4)
         running = list(self._running.values())
-        lines = [line.text(columns - 1, self._stream) for line in running[:most]]
+        lines = [self._map_line(step, columns - 1) for step in self.open_maps()[:most]]
+        lines += [line.text(columns - 1, self._stream) for line in running[:most]]
         if len(running) > most:
             lines.append(f"  … and {len(running) - most} more")
         if self._stopping:
             lines.append(paint("stopping cleanly; press Ctrl-C again to stop at once", "yellow", self._stream))
         return lines
+
+    def _map_line(self, step: str, columns: int) -> str:
+        elements = self.elements_of(step)
+        words = ["▸" if speaks_unicode(self._stream) else ">", how_far(step, self)]
+        words += [_bar(self.done_of(step), elements)] if elements else []
+        return shortened(" ".join(words), columns)
+
+
+def _bar(done: float, total: float) -> str:
+    filled = min(_BAR, int(_BAR * done / total))
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}]"
 
 
 class _Line:
@@ -134,8 +146,7 @@ class _Line:
         if self.attempt > 1:
             words.append(f"attempt {self.attempt} of {self.attempts}")
         if self.total:
-            filled = min(_BAR, int(_BAR * self.done / self.total))
-            words.append(f"[{'#' * filled}{'.' * (_BAR - filled)}] {self.done:g}/{self.total:g}")
+            words.append(f"{_bar(self.done, self.total)} {self.done:g}/{self.total:g}")
         elif self.done:
             words.append(f"{self.done:g}")
         return shortened(" ".join([*words, self.note]), columns)

@@ -15,9 +15,9 @@ from ..authoring.pipeline import Pipeline
 from ..core.errors import PenstockError
 from ..graph import Graph
 from ..graph.svg import svg
-from ..ports.events import AttemptStarted, Change, RunFinished
+from ..ports.events import AttemptStarted, Change, RunFinished, RunView
 from ..ports.records import RunRecord, RunState, StepRun
-from .progress import Tally, summary_lines
+from .progress import Tally, how_far, summary_lines
 from .records import failure_shown
 from .render import shown_seconds, without_control
 from .summary import summary
@@ -73,16 +73,18 @@ class NotebookProgress(Tally):
         self._handle: Any = None
         self._shown_at = 0.0
         self._record: RunRecord | None = None
+        self._kept: tuple[str, ...] = ()
         self._state: RunState | None = None
         self._runs: dict[tuple[str, str], StepRun] = {}
         self._begun_at: dict[tuple[str, str], float] = {}
         self._progress: dict[tuple[str, str], tuple[float, float | None, str]] = {}
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
         from IPython.display import HTML, display
 
-        super().begin(record, graph)
-        self._record = record
+        super().begin(record, graph, before)
+        self._record, self._kept = record, before.kept
+        self._runs = {key: run for key, run in before.steps.items() if run.state.has_output}
         self._handle = display(HTML(self.html()), display_id=True)
 
     def event(self, change: Change) -> None:
@@ -127,7 +129,9 @@ class NotebookProgress(Tally):
         states = [run.state.value for run in runs]
         state = next((each for each in ("running", "failed", "timed_out", "pending") if each in states), states[0])
         counts = ", ".join(f"{states.count(each)} {each.replace('_', ' ')}" for each in dict.fromkeys(states))
-        return _cells(state, f"{step} x {len(runs)}", shown_seconds(sum(run.seconds for run in runs)), escape(counts))
+        done, elements = self.done_of(step), self.elements_of(step)
+        name = f"{step} x {len(runs)}" if done == elements else how_far(step, self)
+        return _cells(state, name, shown_seconds(sum(run.seconds for run in runs)), escape(counts))
 
     def _took(self, run: StepRun) -> str:
         if run.state.value == "running":
@@ -161,6 +165,8 @@ class NotebookProgress(Tally):
             list(self._runs.values()),
             seconds=monotonic() - self.began,
             saved_seconds=self.saved_seconds,
+            kept=self._kept,
+            before=self.before,
         )
         return "<br>".join(escape(without_control(line)) for line in summary_lines(told, _Browser()))
 

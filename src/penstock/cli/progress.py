@@ -21,6 +21,7 @@ from ..ports.events import (
     Change,
     Event,
     MapExpanded,
+    RunView,
     StepCached,
     StepSucceeded,
 )
@@ -28,7 +29,7 @@ from ..ports.records import RunRecord, StepRun, StepState
 from .records import failure_shown
 from .render import counted, paint, shortened, shown_seconds, symbol, without_control
 from .streams import lasting
-from .summary import Summary, class_shown, name_of
+from .summary import Summary, failure_words, name_of
 
 _UPDATE_S = {"plain": 10.0, "json": 0.2}
 _FAILURES = 10  # told one by one at the end of a run
@@ -41,7 +42,13 @@ class Elements:
     def __init__(self) -> None:
         self.states: Counter[str] = Counter()
         self.seconds = 0.0  # that they ran
+        self.before = 0  # finished before this resume, and still so
+        self.begun = False
         self.told = False
+
+    @property
+    def done(self) -> int:
+        return self.states.total() + self.before
 
     def add(self, run: StepRun, times: int = 1) -> None:
         if run.state.done:
@@ -57,6 +64,7 @@ class Tally:
         self.graph: Graph | None = None
         self.saved_seconds = 0.0
         self.began = monotonic()
+        self.before: Counter[str] = Counter()  # states of what was finished before this resume, and still is
         self._attempts: dict[str, int] = {}
         self._scopes: dict[str, tuple[str, ...]] = {}
         self._elements: dict[str, Elements] = {}  # of mapped steps
@@ -64,43 +72,50 @@ class Tally:
         self._maps: dict[str, tuple[int, int]] = {}  # scope -> how often it was expanded, elements in all of these
         self._saved: dict[str, float] = {}  # step -> seconds that the cache saved
         self._spent: dict[tuple[str, str], int] = {}  # attempts before this resume: a retry policy starts anew
+        self._finished_until = -1  # the newest end of what was finished before this resume
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
-        self.run_id, self.graph = record.id, graph
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
+        self.run_id, self.graph, self._spent = record.id, graph, before.spent
         for node in graph.nodes:
             retry = node.options.retry
             self._attempts[node.name] = retry.attempts if retry else 1
             self._scopes[node.name] = tuple(graph.scopes_of(node.scope))
+        for (scope, index), size in before.sizes.items():
+            self._opened(scope, index, size)
+        for run in before.steps.values():
+            if run.state.has_output:
+                self.before[run.state.value] += 1
+                self._finished_until = max(self._finished_until, run.finished_at or 0)
+                if self.is_mapped(run.step):
+                    self._elements_of(run.step).before += 1
 
     def event(self, change: Change) -> None:
-        event, run = change.event, change.run
+        event, before, run = change.event, change.before, change.run
         if isinstance(event, MapExpanded):
-            self._expanded(event)
+            self._opened(event.scope, event.index, event.size)
             if event.size == 0:
                 self.map_finished(event.scope, Elements())
         elif isinstance(event, StepCached):
             self.saved_seconds += event.saved_seconds
             self._saved[event.step] = self.saved_by(event.step) + event.saved_seconds
-        elif isinstance(event, AttemptStarted) and event.attempt > 1:
-            self._spent.setdefault((event.step, event.index), event.attempt - 1)
-        if change.before is None or run is None:
+        if before is None or run is None:
             return
-        elements = self._count(change.before, run) if self._scopes[run.step] else None
-        self.step_changed(run, event)
-        if elements is not None and run.state.done and self._is_complete(run.step, elements):
-            self._collapse(run.step, elements)
-
-    def _expanded(self, event: MapExpanded) -> None:
-        if (event.scope, event.index) not in self._sizes:
-            self._sizes[event.scope, event.index] = event.size
-            times, elements = self._maps.get(event.scope, (0, 0))
-            self._maps[event.scope] = times + 1, elements + event.size
-
-    def _count(self, before: StepRun, run: StepRun) -> Elements:
-        elements = self._elements.get(run.step) or self._elements.setdefault(run.step, Elements())
-        elements.add(before, -1)
+        was_there = before.state.has_output and (before.finished_at or 0) <= self._finished_until
+        if was_there:
+            self.before[before.state.value] -= 1
+        if not self._scopes[run.step]:
+            self.step_changed(run, event)
+            return
+        elements = self._elements_of(run.step)
+        elements.begun = True
+        if was_there:
+            elements.before -= 1
+        else:
+            elements.add(before, -1)
         elements.add(run)
-        return elements
+        self.step_changed(run, event)
+        if run.state.done and self._is_complete(run.step):
+            self._collapse(run.step, elements)
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         return
@@ -147,15 +162,37 @@ class Tally:
         """Seconds that the cache saved in all elements of a step."""
         return self._saved.get(step, 0.0)
 
-    def _is_complete(self, step: str, elements: Elements) -> bool:
-        """Whether every element is done. Counted as events come: an event costs the same however many there are."""
+    def elements_of(self, step: str) -> int | None:
+        """How many elements a mapped step has; None: not known yet."""
         outer = 1
         for scope in self._scopes[step]:
-            times, inner = self._maps.get(scope, (0, 0))
+            times, elements = self._maps.get(scope, (0, 0))
             if times < outer:
-                return False  # how many elements there will be is not known yet
-            outer = inner
-        return elements.states.total() >= outer
+                return None
+            outer = elements
+        return outer
+
+    def done_of(self, step: str) -> int:
+        """How many elements of a mapped step are done, before this resume too."""
+        return self._elements_of(step).done
+
+    def open_maps(self) -> list[str]:
+        """Mapped steps that have begun and are not done."""
+        return [step for step, elements in [*self._elements.items()] if elements.begun and not elements.told]
+
+    def _elements_of(self, step: str) -> Elements:
+        return self._elements.get(step) or self._elements.setdefault(step, Elements())
+
+    def _opened(self, scope: str, index: str, size: int) -> None:
+        if (scope, index) not in self._sizes:
+            self._sizes[scope, index] = size
+            times, elements = self._maps.get(scope, (0, 0))
+            self._maps[scope] = times + 1, elements + size
+
+    def _is_complete(self, step: str) -> bool:
+        """Whether every element is done. Counted as events come: an event costs the same however many there are."""
+        elements = self.elements_of(step)
+        return elements is not None and self.done_of(step) >= elements
 
     def _collapse(self, step: str, elements: Elements) -> None:
         if not elements.told:
@@ -164,9 +201,9 @@ class Tally:
 
     def collapse_rest(self) -> None:
         """Maps that did not come to their end are told too."""
-        for step, elements in self._elements.items():
-            if elements.states.total():
-                self._collapse(step, elements)
+        for step in self.open_maps():
+            if self._elements[step].states.total():
+                self._collapse(step, self._elements[step])
 
 
 class PlainProgress(Tally):
@@ -177,11 +214,13 @@ class PlainProgress(Tally):
         self._stream = lasting(stream or sys.stderr)
         self._shown_at: dict[tuple[str, str], float] = {}
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
-        super().begin(record, graph)
-        self.line(begun(record, graph, self._stream))
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
+        super().begin(record, graph, before)
+        self.line(begun(record, graph, before, self._stream))
 
     def step_changed(self, run: StepRun, event: Event) -> None:
+        if self.is_mapped(run.step):
+            self._tell_map(run.step, event)
         if isinstance(event, AttemptStarted):
             attempt = self.attempt_of(run)
             if attempt > 1 or not self.is_mapped(event.step):
@@ -193,6 +232,14 @@ class PlainProgress(Tally):
             self.line(retried(run, event, of, self._stream))
         elif run.state.done and (not self.is_mapped(run.step) or run.failure is not None):
             self.line(finished(run, event, self.attempt_of(run), self._stream))
+
+    def _tell_map(self, step: str, event: Event) -> None:
+        """How far a map is: when its first element starts, then every ten seconds."""
+        now, at = monotonic(), self._shown_at.get((step, ""))
+        if isinstance(event, AttemptStarted) if at is None else now - at >= _UPDATE_S["plain"]:
+            self._shown_at[step, ""] = now
+            if not self._is_complete(step):
+                self.line(f"{symbol('running', self._stream)} {how_far(step, self)}")
 
     def waiting(self, step: str, index: str, run_id: str) -> None:
         self.line(waits(step, index, run_id))
@@ -235,8 +282,8 @@ class JsonStream(Tally):
         self._stream = lasting(stream)
         self._shown_at: dict[tuple[str, str], float] = {}
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
-        super().begin(record, graph)
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
+        super().begin(record, graph, before)
         names = ("pipeline", "project", "parameters", "created_at", "name", "tags")
         facts = {name: getattr(record, name) for name in names}
         facts["parameters"] = {name: msgspec.Raw(text.encode()) for name, text in record.parameters.items()}
@@ -278,9 +325,10 @@ def readable(event: Any) -> Any:
 # -- lines that both forms share ---------------------------------------------------------------------------------------
 
 
-def begun(record: RunRecord, graph: Graph, stream: TextIO) -> str:
-    """The first line of a run."""
+def begun(record: RunRecord, graph: Graph, before: RunView, stream: TextIO) -> str:
+    """The first line of a run, or of its resume."""
     named = f" ({record.name})" if record.name else ""
+    named += " resumed" if before.epoch > 1 else ""
     return f"run {paint(record.id, 'bold', stream)}{named}: {record.pipeline}, {counted(len(graph.nodes), 'step')}"
 
 
@@ -302,12 +350,20 @@ def finished(run: StepRun, event: Event, attempt: int, stream: TextIO) -> str:
     return " ".join(words)
 
 
+def how_far(step: str, tally: Tally) -> str:
+    """A mapped step that is not done: `fit 50/300`."""
+    done, elements = tally.done_of(step), tally.elements_of(step)
+    if elements is None:
+        return f"{step} {done} done" if done else step
+    return f"{step} {done}/{elements}"
+
+
 def mapped(name: str, elements: Elements, saved: float, stream: TextIO) -> str:
-    """A mapped step that is done: its elements counted."""
+    """A mapped step that is done: its elements counted, and those that were finished before this resume."""
     states = +elements.states
-    if not states:
+    if not elements.done:
         return f"{symbol('skipped', stream)} {name}: nothing to map over"
-    worst = max(states, key=_ORDER.index)
+    worst = max(states, key=_ORDER.index, default="succeeded")
     counts = ", ".join(f"{states[each]} {each.replace('_', ' ')}" for each in _ORDER if each in states)
     if worst == "cached" and "succeeded" in states:
         worst = "succeeded"
@@ -316,7 +372,8 @@ def mapped(name: str, elements: Elements, saved: float, stream: TextIO) -> str:
     else:
         total = f" {shown_seconds(elements.seconds)}"
         total += f", saved {shown_seconds(saved)}" if "cached" in states else ""
-    return f"{symbol(worst, stream)} {name} x {states.total()}: {counts}{paint(total, 'dim', stream)}"
+    counts += f", {elements.before} finished before" if elements.before else ""
+    return f"{symbol(worst, stream)} {name} x {elements.done}: {counts}{paint(total, 'dim', stream)}"
 
 
 def waits(step: str, index: str, run_id: str) -> str:
@@ -339,14 +396,16 @@ def shown_failure(event: AttemptFailed) -> str:
 
 def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     """State, duration, counts, what the cache saved; what refused, what was done outside, what failed; what next."""
-    counts = [f"{number} {state.replace('_', ' ')}" for state, number in _in_order(summary.counts)]
+    here = {state: number - summary.before.get(state, 0) for state, number in summary.counts.items()}
+    counts = [f"{number} {state.replace('_', ' ')}" for state, number in _in_order(here) if number]
+    counts += [f"{sum(summary.before.values())} finished before"] if summary.before else []
     saved = f"; the cache saved {shown_seconds(summary.saved_seconds)}" if summary.saved_seconds >= 0.001 else ""
     head = f"{symbol(summary.state, stream)} {summary.state} in {shown_seconds(summary.seconds)}"
     lines = [f"{head}{': ' if counts else ''}{', '.join(counts)}{saved}"]
     for told in summary.failures[:_FAILURES]:
         tries = f" on attempt {told.attempts}" if told.attempts > 1 else ""
         what = paint(f"{told.step} {told.state.replace('_', ' ')}{tries}", "red", stream)
-        lines.append(f"  {what}: {class_shown(told.kind)}{told.exception}: {without_control(told.message)}")
+        lines.append(f"  {what}: {failure_words(told.kind, told.exception, without_control(told.message))}")
         lines += [f"    at {told.where}"] if told.where else []
         lines += [f"    hint: {told.hint}"] if told.hint else []
     if len(summary.failures) > _FAILURES:
@@ -354,6 +413,7 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     for gate in summary.gates:
         if not gate.passed:
             lines.append(f"  {paint(f'{gate.step} refused', 'yellow', stream)}: {'; '.join(gate.reasons)}")
+    lines += [f"  ran with changed code: {', '.join(summary.changed)}"] if summary.changed else []
     lines += [f"  kept from older code: {', '.join(summary.kept)}"] if summary.kept else []
     lines += [f"  {note.step}: {note.note}" for note in summary.notes]
     lines += [

@@ -10,7 +10,7 @@ from ..core.clock import instant
 from ..core.errors import NotFoundError, did_you_mean
 from ..ports.artifacts import ArtifactRef
 from ..ports.records import Attempt, Failure, FailureClass, HiddenInput, RunState, RunSummary, StepRun
-from .summary import class_shown, name_of, place_of
+from .summary import failure_words, name_of, place_of
 
 
 def state_shown(state: str, run: RunState) -> str:
@@ -35,7 +35,7 @@ def failure_shown(failure: Failure) -> str:
     """A failure on one line."""
     if failure.kind is FailureClass.CANCELLED:
         return "stopped"
-    return f"{class_shown(failure.kind)}{failure.name}: {failure.message}"
+    return failure_words(failure.kind, failure.name, failure.message)
 
 
 def run_facts(run: RunSummary) -> dict[str, Any]:

@@ -146,6 +146,8 @@ def shown_seconds(seconds: float | None) -> str:
     """A duration as people read it; empty for None."""
     if seconds is None:
         return ""
+    if 0 < seconds < 0.00005:
+        return "<0.1 ms"
     return f"{seconds * 1000:.1f} ms" if 0 < seconds < 0.01 else shown_duration(seconds)
 
 

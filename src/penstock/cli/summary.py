@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -64,6 +64,8 @@ class Summary(msgspec.Struct, frozen=True, tag="summary"):
     next: list[str]
     hidden: list[Note] = []  # steps of which nothing was kept, and what they asked for undeclared
     kept: list[str] = []  # finished steps that older code made, kept by a resume with the current code
+    changed: list[str] = []  # functions of steps whose code was another one before this resume
+    before: dict[str, int] = {}  # of `counts`, those that were finished before this resume
 
     @property
     def refused(self) -> bool:
@@ -80,6 +82,8 @@ def summary(
     seconds: float,
     saved_seconds: float,
     kept: Iterable[str] = (),
+    before: Mapping[str, int] = {},
+    changed: Iterable[str] = (),
 ) -> Summary:
     """What to tell about a run that is over. The step runs are looked at one after the other, once."""
     counts: Counter[str] = Counter()
@@ -102,6 +106,8 @@ def summary(
         next=_next(run_id, state, failures, saved_seconds),
         hidden=_unkept(telling),
         kept=list(kept),
+        changed=list(changed),
+        before={state: number for state, number in sorted(before.items()) if number},
     )
 
 
@@ -136,7 +142,15 @@ def failed(run: StepRun) -> Told:
 
 
 # The words that the exception's own name, or the state beside it, already says.
-_SAID = (FailureClass.ERROR, FailureClass.TIMEOUT, FailureClass.INVALID_DATA, FailureClass.CANCELLED)
+_SAID = (
+    FailureClass.ERROR,
+    FailureClass.TIMEOUT,
+    FailureClass.KILLED,
+    FailureClass.INVALID_DATA,
+    FailureClass.CANCELLED,
+)
+# Our own exceptions, whose messages are whole sentences.
+_OWN = ("StepKilledError", "StepPreemptedError", "StepOutOfMemoryError", "StepTimeoutError")
 
 
 def class_shown(kind: str) -> str:
@@ -146,6 +160,18 @@ def class_shown(kind: str) -> str:
     ('out of memory: ', '')
     """
     return "" if kind in _SAID else f"{kind.replace('_', ' ')}: "
+
+
+def failure_words(kind: str, exception: str, message: str) -> str:
+    """A failure as people read it, nothing said twice.
+
+    >>> failure_words("error", "ValueError", "too cold"), failure_words("error", "ValueError", "ValueError")
+    ('ValueError: too cold', 'ValueError')
+    >>> failure_words("killed", "StepKilledError", "the process of 'fit' was killed by SIGKILL")
+    "the process of 'fit' was killed by SIGKILL"
+    """
+    names = exception not in _OWN and exception not in (kind, message)
+    return f"{class_shown(kind)}{exception if names else ''}{': ' if names else ''}{message}"
 
 
 def place_of(failure: Failure) -> str | None:

@@ -40,6 +40,8 @@ def watched(arguments: argparse.Namespace, go: Callable[[dict[str, Any]], Run]) 
                 seconds=monotonic() - began,
                 saved_seconds=listener.saved_seconds,
                 kept=run.kept,
+                before=listener.before,
+                changed=run.changed,
             )
         finally:
             listener.finish(told)

@@ -268,7 +268,8 @@ class _Elements:
         return len(self._places)
 
     def __getitem__(self, at: int) -> TaskArgument:
-        return _DECODE(self._scratch.get(self._places[at]))
+        element: TaskArgument = _DECODE(self._scratch.get(self._places[at]))
+        return element
 
 
 def _listed(value: object) -> list[object]:

@@ -194,11 +194,16 @@ def observed(kind: str, name: str, before: str, after: str | None) -> Change:
     return Change("observation", name, text, before, after)
 
 
-def unseen_by(node: Node, unseen: Sequence[str]) -> tuple[str, ...]:
-    """What the code of a cached step may depend on and its key cannot see; variables that it declares are seen."""
+def unseen_by(node: Node, unseen: Sequence[str], observations: Sequence[Observation] = ()) -> tuple[str, ...]:
+    """What the code of a cached step may depend on and its key cannot see; variables that it declares are seen.
+
+    So are files, where it says which ones it reads: one that it opens besides is found while it runs.
+    """
     if not node.options.cache:
         return ()
     declared = tuple(f"environment variable {name}, " for name in node.options.env)
+    if node.options.reads or any(each.kind in ("file", "folder") for each in observations):
+        declared += (": open opens a file ",)
     return tuple(text for text in unseen if not any(each in text for each in declared))
 
 
@@ -229,6 +234,15 @@ def shortened(text: str, width: int = 60) -> str:
 def instance(step: str, index: str) -> str:
     """`fit`, or `fit[2.0]` for one element of a map."""
     return f"{step}[{index}]" if index else step
+
+
+def place(index: str) -> tuple[int, ...]:
+    """Where an element stands among those of its map.
+
+    >>> sorted(["10", "9", "2.0"], key=place)
+    ['2.0', '9', '10']
+    """
+    return tuple(int(part) for part in index.split(".")) if index else ()
 
 
 # -- inside ----------------------------------------------------------------------------------------------------------

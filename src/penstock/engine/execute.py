@@ -14,6 +14,8 @@ from msgspec.structs import replace
 from ..core.clock import instant
 from ..core.errors import CodecError, InvalidDataError, PenstockError, UsageError
 from ..core.jsonvalue import loads
+from ..core.location import shown_path
+from ..core.promises import keeps, shown
 from ..ports.artifacts import ArtifactRef
 from ..ports.context import CURRENT, Context
 from ..ports.effects import Acting, Fence, Unfenced
@@ -186,6 +188,8 @@ class Execution:
         self._phase = "encoding"
         outputs = {}
         for name, value, annotation in self._parts(loaded, result):
+            if (classes := loaded.promised.get(name)) and not keeps(value, classes):
+                raise self._broken_promise(loaded, name, value, annotation)
             checked = self._checked(value, annotation, name)
             outputs[name] = self._services.artifacts.save(checked, annotation)
         return outputs | self._extra
@@ -200,6 +204,18 @@ class Execution:
                 hint=f"return {loaded.result_type.__name__}({', '.join(loaded.outputs)})",
             )
         return [(name, getattr(result, name), annotation) for name, annotation in loaded.outputs.items()]
+
+    def _broken_promise(self, loaded: LoadedStep, name: str, value: Any, annotation: Any) -> InvalidDataError:
+        function: Any = loaded.fn
+        while hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        code = getattr(function, "__code__", None)
+        says = f"{shown_path(code.co_filename)}:{code.co_firstlineno}" if code is not None else "it"
+        what = "None" if value is None else f"a {type(value).__name__}"
+        return InvalidDataError(
+            f"'{name}' of step '{self._task.step}' is {what}, but {says} promises {shown(annotation)}",
+            hint="return what the annotation says, or change the annotation (Any promises nothing)",
+        )
 
     def _checked(self, value: Any, annotation: Any, name: str) -> Any:
         """The value as the checks of its annotation let it pass; bad rows become an artifact of their own."""

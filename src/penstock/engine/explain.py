@@ -6,13 +6,14 @@ Reads the run log and nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 
 from ..core.errors import NotFoundError, did_you_mean
 from ..graph import Node, Output
-from ..ports.events import AttemptFailed, AttemptStarted, RunResumed, StepSucceeded, next_step_run
+from ..ports.events import AttemptFailed, AttemptStarted, Event, RunResumed, StepSucceeded, next_step_run
 from ..ports.records import Attempt, HiddenInput, Observation, RunRecord, RunSummary, StepRun, StepState
 from .comparison import (
     LOOK_BACK,
@@ -24,9 +25,12 @@ from .comparison import (
     code_changes,
     instance,
     observation_changes,
+    place,
     unseen_by,
 )
-from .hidden.declared import told
+from .hidden.declared import hint, told
+
+_MOST_ALIKE = 200  # elements of a map in one state that are compared one by one
 
 
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,21 +51,90 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     unknown: tuple[str, ...] = ()  # what could not be compared
     unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
     hidden: tuple[HiddenInput, ...] = ()  # what it looked at undeclared
+    way_out: str = ""  # how to declare that
+
+
+class Alike(msgspec.Struct, frozen=True):
+    """Elements of a map that came to the same for the same kind of reason; the explanation is that of the first."""
+
+    indices: tuple[str, ...]
+    explanation: Explanation
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """Why the elements of a map came to their states; the greatest group first."""
+
+    run: str
+    step: str
+    runs: tuple[StepRun, ...]
+    groups: tuple[Alike, ...]
+    left_out: int = 0  # elements of a large map that are like others by their state and were not looked at
 
 
 def why(store: Reader, summary: RunSummary, step: str, index: str = "") -> Explanation:
     """Explain one instance. Raises NotFoundError where the run has no such step or element."""
     record = summary.record
     history = History(store, record.pipeline, before=record.id)
+    node = _node(history, record, step)
+    run = _find(history, record, node, index)
+    attempts = tuple(each for each in store.attempts(record.id, step) if each.index == run.index)
+    return _Explaining(store, history, record, node, run, attempts).explanation()
+
+
+def why_map(store: Reader, summary: RunSummary, step: str) -> Whole | None:
+    """Explain a map as a whole; None where the step has no elements in this run, or one."""
+    record = summary.record
+    history = History(store, record.pipeline, before=record.id)
+    node = _node(history, record, step)
+    found = [run for (name, index), run in history.steps(record.id).items() if name == step and index]
+    runs = tuple(sorted(found, key=lambda run: place(run.index)))
+    if len(runs) < 2:
+        return None
+    attempts: dict[str, list[Attempt]] = {}
+    for attempt in store.attempts(record.id, step):
+        attempts.setdefault(attempt.index, []).append(attempt)
+    events = _events_by_index(store, record.id, step, [run.index for run in runs])
+    groups: dict[tuple[object, ...], list[Explanation]] = {}
+    looked_at: Counter[StepState] = Counter()
+    for run in runs:
+        looked_at[run.state] += 1
+        if looked_at[run.state] <= _MOST_ALIKE:
+            own = tuple(attempts.get(run.index, ()))
+            each = _Explaining(store, history, record, node, run, own, events.get(run.index, [])).explanation()
+            groups.setdefault(_reason(each, run), []).append(each)
+    alike = [Alike(tuple(one.index for one in group), group[0]) for group in groups.values()]
+    alike.sort(key=lambda each: -len(each.indices))
+    return Whole(record.id, step, runs, tuple(alike), len(runs) - sum(len(each.indices) for each in alike))
+
+
+def _reason(found: Explanation, run: StepRun) -> tuple[object, ...]:
+    """What elements have in common that are told together: the values that changed are each one's own."""
+    kinds = tuple((change.kind, change.name) for change in found.changes)
+    said = found.headline if not kinds and found.origin is None else ""
+    failure = (run.failure.name, run.failure.message) if run.failure is not None else None
+    return run.state, said, found.origin and found.origin[0], found.compared_with, kinds, failure
+
+
+def _events_by_index(store: Reader, run_id: str, step: str, indices: list[str]) -> dict[str, list[Event]]:
+    """The events of each element and the resumes among them, read once."""
+    found: dict[str, list[Event]] = {index: [] for index in indices}
+    for _, event in store.events(run_id):
+        if isinstance(event, RunResumed):
+            for own in found.values():
+                own.append(event)
+        elif isinstance(event, AttemptStarted | AttemptFailed | StepSucceeded) and event.step == step:
+            found.setdefault(event.index, []).append(event)
+    return found
+
+
+def _node(history: History, record: RunRecord, step: str) -> Node:
     graph = history.graph(record.manifest)
     node = next((node for node in graph.nodes if node.name == step), None)
     if node is None:
         raise NotFoundError(
             f"run {record.id} has no step '{step}'", hint=did_you_mean(step, [each.name for each in graph.nodes])
         )
-    run = _find(history, record, node, index)
-    attempts = tuple(each for each in store.attempts(record.id, step) if each.index == run.index)
-    return _Explaining(store, history, record, node, run, attempts).explanation()
+    return node
 
 
 def _find(history: History, record: RunRecord, node: Node, index: str) -> StepRun:
@@ -70,6 +143,8 @@ def _find(history: History, record: RunRecord, node: Node, index: str) -> StepRu
     if found is not None:
         return found
     known = [each for name, each in runs if name == node.name]
+    if len(known) == 1 and not index:
+        return runs[node.name, known[0]]
     if known and not index:
         raise NotFoundError(
             f"step '{node.name}' of run {record.id} is a map of {len(known)} elements",
@@ -91,6 +166,7 @@ class _Explaining:
         node: Node,
         run: StepRun,
         attempts: tuple[Attempt, ...],
+        events: list[Event] | None = None,
     ) -> None:
         self._store = store
         self._history = history
@@ -98,6 +174,7 @@ class _Explaining:
         self._node = node
         self._run = run
         self._attempts = attempts
+        self._events = events  # of this instance, and the resumes; None: not read yet
 
     def explanation(self) -> Explanation:
         run = self._run
@@ -139,9 +216,20 @@ class _Explaining:
             note=run.note if run.state.has_output else None,
             waived=run.waived,
             unknown=unknown,
-            unseen=unseen_by(self._node, self._store.get_unseen(run.parts["code"])) if "code" in run.parts else (),
+            unseen=self._unseen(),
             hidden=run.hidden,
+            way_out=self._way_out(),
         )
+
+    def _unseen(self) -> tuple[str, ...]:
+        code = self._run.parts.get("code")
+        return unseen_by(self._node, self._store.get_unseen(code), self._run.observations) if code else ()
+
+    def _way_out(self) -> str:
+        if not self._run.hidden:
+            return ""
+        code = self._store.get_code(self._run.parts.get("code", ""))
+        return hint(self._run.hidden, [part.text for part in code[0]] if code is not None else None)
 
     def _hit(self) -> str:
         origin = self._run.origin
@@ -199,7 +287,8 @@ class _Explaining:
         """The last attempt of this very instance before the run was resumed; None where there is none."""
         run = StepRun(self._run.step, self._run.index, StepState.PENDING)
         before, record, retraced = None, self._record, False
-        for _, event in self._store.events(self._record.id):
+        events = self._events
+        for event in events if events is not None else (each for _, each in self._store.events(self._record.id)):
             if isinstance(event, RunResumed):
                 if run.attempts and run is not before:
                     before, record, retraced = run, self._record, False

@@ -43,7 +43,10 @@ def failure_of(
     """
     hidden = secrets or Redactor()
     kind = FailureClass.CANCELLED if stopped and _is_cancellation(error) else _kind(error, loading, encoding)
-    text = "".join(traceback.format_exception(type(error), error, _user_frames(error.__traceback__)))
+    frames = _user_frames(error.__traceback__)
+    if isinstance(error, PenstockError) and _is_ours(frames):
+        frames = None  # a message of ours says all; nobody's code is at fault
+    text = "".join(traceback.format_exception(type(error), error, frames))
     pickled = _pickled(error) if portable else None
     hint = error.hint if isinstance(error, PenstockError) else None
     return Failure(
@@ -70,6 +73,8 @@ def exception_from(failure: Failure) -> BaseException | None:
 def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the step called sys.exit({'' if error.code is None else repr(error.code)})"
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "stopped"
     try:
         said = error.problem if isinstance(error, PenstockError) else str(error)
     except Exception:  # noqa: BLE001 - a user's __str__ may fail in any way; the class still says something
@@ -123,9 +128,13 @@ def sameness(error: BaseException) -> str:
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:
     """Fold our own frames above the user's first one."""
     probe = trace
-    while probe is not None and probe.tb_frame.f_code.co_filename.startswith(_HERE):
+    while probe is not None and _is_ours(probe):
         probe = probe.tb_next
     return probe or trace
+
+
+def _is_ours(trace: TracebackType | None) -> bool:
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE)
 
 
 def _pickled(error: BaseException) -> bytes | None:

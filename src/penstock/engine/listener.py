@@ -6,14 +6,16 @@ import sys
 from typing import Protocol
 
 from ..graph import Graph
-from ..ports.events import Change
+from ..ports.events import Change, RunView
 from ..ports.records import RunRecord
 
 
 class Listener(Protocol):
     """Told about a run as it happens; must not raise and must be quick."""
 
-    def begin(self, record: RunRecord, graph: Graph) -> None: ...
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
+        """`before`: where the run stands already; what a resume finds finished is in no event."""
+        ...
 
     def event(self, change: Change) -> None: ...
 
@@ -38,7 +40,7 @@ class Silent:
     def __init__(self, echo: bool = False) -> None:
         self._echo = echo
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
         return
 
     def event(self, change: Change) -> None:

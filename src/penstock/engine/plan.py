@@ -15,12 +15,12 @@ import msgspec
 from ..core.errors import PenstockError
 from ..graph import Graph, Node, outputs_in
 from ..ports.events import AttemptFailed, MapExpanded, RunView, StepBlocked, StepCached, StepSkipped
-from ..ports.records import CodePart, HiddenInput, Observation, RunRecord, StepRun, StepState
+from ..ports.records import CodePart, Fingerprint, HiddenInput, Observation, RunRecord, StepRun, StepState
 from ..ports.runlog import CacheEntry, CacheIndex
 from .arguments import Blocked, NotReady, Skipped
 from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened, unseen_by
 from .frontier import Frontier, Item
-from .hidden.declared import told, undeclared
+from .hidden.declared import hint, told, undeclared
 from .launcher import Launcher, Prepared, is_masked
 from .outside import Answers, Unseen, look
 from .services import Services
@@ -41,6 +41,7 @@ class PlanItem(msgspec.Struct, frozen=True, omit_defaults=True):
     changes: tuple[Change, ...] = ()
     unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
     hidden: tuple[HiddenInput, ...] = ()  # undeclared; while there are any, nothing is kept of it
+    way_out: str = ""  # how to declare that
 
 
 class PlanStore(Reader, CacheIndex, Protocol):
@@ -175,6 +176,7 @@ class _Planner:
                     _hit_reason(decision),
                     saved_seconds=decision.saved_seconds,
                     origin=decision.origin,
+                    seen=decision.observations,
                 )
                 self._finish(decision)
             case StepSkipped():
@@ -204,7 +206,9 @@ class _Planner:
         if key is not None:
             self._computed.setdefault(key, name)
         why, found = self._reason(self._nodes[item.name], item.index, prepared)
-        self._add(item.name, item.index, "run", why, changes=tuple(found), hidden=hidden)
+        earlier = self._history.latest(item.name, item.index)
+        seen = earlier.run.observations if earlier is not None else ()
+        self._add(item.name, item.index, "run", why, changes=tuple(found), hidden=hidden, seen=seen)
 
     def _finish(self, event: StepCached | StepSkipped | StepBlocked) -> None:
         self._view.apply(event)
@@ -333,20 +337,21 @@ class _Planner:
         origin: tuple[str, str, str] | None = None,
         changes: tuple[Change, ...] = (),
         hidden: tuple[HiddenInput, ...] = (),
+        seen: tuple[Observation, ...] = (),
     ) -> None:
+        node = self._nodes[step]
+        code = self._code(node) if verdict not in ("skip", "blocked") else None
+        unseen = unseen_by(node, code.unseen, seen) if code is not None else ()
+        way_out = hint(hidden, [part.text for part in code.parts] if code is not None else None) if hidden else ""
         self._items[step, index] = PlanItem(
-            step, index, verdict, why, on, saved_seconds, origin, changes, self._unseen(step, verdict), hidden
+            step, index, verdict, why, on, saved_seconds, origin, changes, unseen, hidden, way_out
         )
 
-    def _unseen(self, step: str, verdict: Verdict) -> tuple[str, ...]:
-        if verdict in ("skip", "blocked"):
-            return ()
-        node = self._nodes[step]
+    def _code(self, node: Node) -> Fingerprint | None:
         try:
-            found = self._launcher.fingerprint(node.target)
+            return self._launcher.fingerprint(node.target)
         except PenstockError:
-            return ()  # whoever comes to it is told
-        return unseen_by(node, found.unseen) if found is not None else ()
+            return None  # whoever comes to it is told
 
 
 def _hit_reason(hit: StepCached) -> str:

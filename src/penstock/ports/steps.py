@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..core.promises import promised
+
 
 class LoadedStep:
     """A step's function with its annotations resolved."""
 
-    __slots__ = ("fn", "is_async", "outputs", "parameters", "result_type", "returns", "target")
+    __slots__ = ("fn", "is_async", "outputs", "parameters", "promised", "result_type", "returns", "target")
 
     def __init__(
         self,
@@ -27,6 +29,7 @@ class LoadedStep:
         self.parameters = parameters  # name -> annotation (Any where there is none)
         self.returns = returns
         self.outputs = outputs  # output name -> annotation; {"output": returns} unless several
+        self.promised = {name: promised(each) for name, each in outputs.items()}  # for a check of what is returned
         self.result_type = result_type  # the NamedTuple or dataclass when a step has several outputs
         self.is_async = is_async
 

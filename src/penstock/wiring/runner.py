@@ -118,13 +118,11 @@ class LocalRunner:
         services = project.services(graph)
         view = fold(event for _, event in project.store.events(record.id))
         manifest, code, seen, kept, earlier = None, None, None, view.kept, {}
-        changed = self._changes(project, graph, record)
-        if changed and not with_current_code:
-            raise CodeChangedError(
-                f"the code of run {record.id} has changed since it was started: {', '.join(changed)}",
-                hint=f"see `penstock why {record.id} STEP`; resume with --with-current-code, or start a new run",
-            )
-        if changed:
+        changed, retraced = self._changes(project, graph, record)
+        reached = [node.name for node in graph.nodes if node.target in changed and _has_finished(view, node.name)]
+        if (reached or retraced) and not with_current_code:
+            raise _code_changed(record, [*changed, *([f"pipeline {graph.pipeline}"] if retraced else [])], reached)
+        if changed or retraced:
             traced = _pipeline_of(project, graph).trace(record.parameters)
             graph = _with_payloads(traced)
             services = project.services(graph, traced.functions)
@@ -151,7 +149,9 @@ class LocalRunner:
             project.store.append(record.id, view.epoch, lost)
             for event in lost:
                 view.apply(event)
-        return self._go(project, services, graph, record, view, ask, listener, check)
+        finished = self._go(project, services, graph, record, view, ask, listener, check)
+        finished.changed = tuple(changed)
+        return finished
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class LocalRunner:
         if listener is None and self._default_listener is not None:
             listener = self._default_listener()
         if listener is not None:
-            listener.begin(record, graph)
+            listener.begin(record, graph, view)
         scheduler = Scheduler(graph, record, view, project.store, services, options, listener)
         state = scheduler.run()
         run = Run(graph, record, view, state, services, scheduler.error)
@@ -231,15 +231,13 @@ class LocalRunner:
             )
         return Run(graph, record, view, summary.state, services, None)
 
-    def _changes(self, project: Project, graph: Graph, record: RunRecord) -> list[str]:
-        """Steps whose code is not what it was, and the pipeline itself where it would be traced otherwise."""
+    def _changes(self, project: Project, graph: Graph, record: RunRecord) -> tuple[list[str], bool]:
+        """Functions of steps whose code is not what it was, and whether the pipeline would be traced otherwise."""
         before: dict[str, str] = record.code.get("steps", {})
         now = step_codes(project.services(graph), graph)
         changed = [target for target, digest in now.items() if before.get(target, digest) != digest]
         traced = _with_payloads(_pipeline_of(project, graph).trace(record.parameters))
-        if meaning(traced) != meaning(graph):
-            changed.append(f"pipeline {graph.pipeline}")
-        return changed
+        return changed, meaning(traced) != meaning(graph)
 
     def _lost(self, view: RunView, services: Services) -> list[StepReopened]:
         """A finished step whose bytes are gone is not finished. Step processes read this in the log, too."""
@@ -249,6 +247,21 @@ class LocalRunner:
             for run in view.steps.values()
             if run.state.has_output and not all(services.artifacts.intact(ref) for ref in run.outputs.values())
         ]
+
+
+def _has_finished(view: RunView, step: str) -> bool:
+    """Whether any instance of a step is finished."""
+    return any(name == step and run.state.has_output for (name, _), run in view.steps.items())
+
+
+def _code_changed(record: RunRecord, changed: list[str], reached: list[str]) -> CodeChangedError:
+    """What is finished was made by other code than there is now, or from other inputs."""
+    finished = f"{', '.join(reached)} finished with the code of then. " if reached else ""
+    return CodeChangedError(
+        f"the code of run {record.id} has changed since it was started: {', '.join(changed)}",
+        hint=f"{finished}`penstock resume {record.id} --with-current-code` keeps what is finished, and runs the rest "
+        "with the code of now; a new run takes what did not change from the cache",
+    )
 
 
 def _kept(

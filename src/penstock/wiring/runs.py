@@ -36,6 +36,7 @@ class Run:
         self._view = view
         self._services = services
         self._error = error
+        self.changed: tuple[str, ...] = ()  # functions of steps whose code a resume found to be another one
 
     @property
     def output(self) -> Any:

@@ -18,7 +18,7 @@ from ..core.errors import PenstockError
 from ..graph import Graph
 from ..ports.agreement import Agreement, Tolerance
 from ..ports.artifacts import ArtifactRef
-from ..ports.events import Change, Event
+from ..ports.events import Change, Event, RunView
 from ..ports.records import RunRecord, RunState
 from .config import Settings
 from .project import Project
@@ -127,7 +127,7 @@ class Teller:
         self._to.write(self._encoder.encode(message) + b"\n")
         self._to.flush()
 
-    def begin(self, record: RunRecord, graph: Graph) -> None:
+    def begin(self, record: RunRecord, graph: Graph, before: RunView) -> None:
         self.tell(Began(record, graph))
 
     def event(self, change: Change) -> None:

@@ -80,7 +80,7 @@ def run(passes: Passes, by: Interpreter, home: Path, listener: Listener | None =
                 for event in passes.known:
                     view.apply(event)
                 found.append(Tried(record, graph, view.steps, view.sizes))
-                heard.begin(record, graph)
+                heard.begin(record, graph, view)
             case Happened(event):
                 heard.event(view.apply(event))
             case Said(step, index, text):

@@ -61,6 +61,25 @@ def flow(count: int = 5, times: list[int] = [1, 2]) -> int:
     return number
 """
 
+MAPPED = """
+from penstock import pipeline, step
+
+
+@step(isolation="thread")
+def each(number: int) -> int:
+    return number * 10
+
+
+@step(isolation="thread")
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@pipeline
+def flow(numbers: list[int] = [1, 2, 3]) -> int:
+    return total(each.map(number=numbers))
+"""
+
 
 class Shell:
     """Types commands in a project's folder."""
@@ -163,8 +182,46 @@ def test_why_takes_a_run_an_element_and_an_index(ran: Shell) -> None:
     assert ran.json("why", "last", "note[1]")["state"] == "cached"
     assert ran.json("why", "last", "note", "--index", "1")["origin"]["index"] == "1"
     assert ran.json("why", "last", "cheer")["why"] == "skipped: large is false"
-    assert "map of 2 elements" in ran.fails("why", "note", code=4)
     assert "did you mean 'total'" in ran.fails("why", "totl", code=4)
+
+
+def test_why_tells_a_map_as_a_whole_its_elements_by_what_they_have_in_common(ran: Shell) -> None:
+    ran("run", "flow.py", "--quiet")
+    page = ran("why", "note")
+    assert "note of run" in page
+    assert ": 2 elements  ≡ 2 cached" in page
+    assert "2 x ≡ cached: note[0], note[1]" in page
+    assert "taken from run" in page
+    found = ran.json("why", "note")
+    assert (found["elements"], found["counts"], found["left_out"]) == (2, {"cached": 2}, 0)
+    assert [(each["indices"], each["first"]["state"]) for each in found["groups"]] == [(["0", "1"], "cached")]
+
+
+def test_why_and_artifact_take_the_only_element_of_a_map_for_the_map(shell: Shell) -> None:
+    (shell.root / "flow.py").write_text(MAPPED)
+    shell("run", "flow.py", "--numbers", "7", "--quiet")
+    assert shell.json("why", "each")["index"] == "0"
+    assert "each[0]" in shell("artifact", "show", "last", "each")
+    assert shell("artifact", "get", "last", "each") == "70\n"
+
+
+def test_why_tells_the_elements_of_a_map_apart_by_what_changed(shell: Shell) -> None:
+    (shell.root / "flow.py").write_text(MAPPED)
+    shell("run", "flow.py", "--quiet")
+    shell("run", "flow.py", "--numbers", "1,2,4,5", "--quiet")
+    groups = shell.json("why", "each")["groups"]
+    assert [each["indices"] for each in groups] == [["0", "1"], ["2"], ["3"]]
+    assert groups[1]["first"]["changes"][0]["text"] == "argument number: 3 → 4"
+    assert "this element of the map is new" in groups[2]["first"]["why"]
+
+
+def test_diff_of_the_last_run_alone_compares_it_with_the_one_before_of_its_pipeline(ran: Shell) -> None:
+    ran("run", "flow.py", "--count", "6", "--quiet")
+    (ran.root / "other.py").write_text(MAPPED.replace("def flow", "def other"))
+    ran("run", "other.py", "--quiet")
+    ran("run", "flow.py", "--count", "7", "--quiet")
+    for name in ("last", ran.json("ls")[0]["run"]):
+        assert ran.json("diff", name)["parameters"] == {"count": ["6", "7"]}
 
 
 def test_diff_puts_metrics_and_data_side_by_side(ran: Shell) -> None:
@@ -180,12 +237,7 @@ def test_diff_puts_metrics_and_data_side_by_side(ran: Shell) -> None:
 
 
 def test_diff_leaves_out_the_values_of_a_list_that_are_equal(shell: Shell) -> None:
-    (shell.root / "flow.py").write_text(
-        "from penstock import pipeline, step\n"
-        "@step(isolation='thread')\ndef each(number: int) -> int:\n    return number * 10\n"
-        "@step(isolation='thread')\ndef total(numbers: list[int]) -> int:\n    return sum(numbers)\n"
-        "@pipeline\ndef flow(numbers: list[int] = [1, 2, 3]) -> int:\n    return total(each.map(number=numbers))\n"
-    )
+    (shell.root / "flow.py").write_text(MAPPED)
     shell("run", "flow.py", "--quiet")
     shell("run", "flow.py", "--numbers", "1,2,4", "--quiet")
     ids = [each["run"] for each in shell.json("ls")]
@@ -200,6 +252,21 @@ def test_diff_of_a_run_with_itself_says_so(ran: Shell) -> None:
 
 
 # -- artifact ------------------------------------------------------------------------------------------------------
+
+
+def test_artifact_show_tells_a_map_as_a_whole(shell: Shell) -> None:
+    (shell.root / "flow.py").write_text(MAPPED)
+    shell("run", "flow.py", "--numbers", ",".join(str(at % 7) for at in range(30)), "--quiet")
+    page = shell("artifact", "show", "last", "each")
+    lines = page.splitlines()
+    assert lines[0].startswith("each: 30 elements  ✓ 7 succeeded, 23 cached")
+    assert lines[2] == "output  30 x int, 55 B, 7 different"
+    assert [line.split()[0] for line in lines[3:5]] == ["each[0]", "each[1]"]
+    assert "and 20 elements more" in page
+    assert len(lines) < 20
+    values = shell.json("artifact", "show", "last", "each")
+    assert [each["value"] for each in values] == [at % 7 * 10 for at in range(30)]
+    assert shell.json("artifact", "show", "last", "each.output") == values
 
 
 def test_artifact_show_previews_a_table_with_its_lineage(ran: Shell) -> None:

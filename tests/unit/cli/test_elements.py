@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from penstock.cli.app import main
-from penstock.cli.elements import FEW, counts, failures, grouped, times
+from penstock.cli.elements import FEW, counts, failures, grouped, pending, times
+from penstock.graph import Graph, Node, Scope
 from penstock.ports.records import Failure, FailureClass, RunState, StepRun, StepState
 
 PIPELINE = """
@@ -56,8 +57,33 @@ def test_the_mark_of_a_map_is_that_of_its_worst_element_and_every_state_is_count
 
 def test_times_are_those_of_elements_computed_here() -> None:
     runs = [_element(at) for at in range(1, 101)] + [_element(999, StepState.CACHED), _element(999, StepState.FAILED)]
-    assert times(runs) == "half <= 500 ms, 95% <= 950 ms, all <= 1.0 s"
+    assert times(runs) == "half within 500 ms, 95% within 950 ms, all within 1.0 s"
     assert times([_element(1, StepState.CACHED)]) == ""
+
+
+def test_a_bound_on_times_is_never_nothing() -> None:
+    runs = [StepRun("fit", str(at), StepState.SUCCEEDED, seconds=2e-6) for at in range(20)]
+    assert times(runs) == "half within 0.1 ms, 95% within 0.1 ms, all within 0.1 ms"
+
+
+def test_what_has_not_begun_is_pending_element_by_element_where_the_map_is_open() -> None:
+    graph = Graph(
+        "p",
+        "p.py:p",
+        nodes=(
+            Node("load", "p.py:load"),
+            Node("fit", "p.py:fit", scope="inner"),
+            Node("total", "p.py:total"),
+        ),
+        scopes=(Scope("outer", {}), Scope("inner", {}, parent="outer")),
+    )
+    sizes = {("outer", ""): 3, ("inner", "0"): 2, ("inner", "1"): 0}
+    known = [StepRun("load", "", StepState.SUCCEEDED), StepRun("fit", "0.1", StepState.RUNNING)]
+    found = pending(graph, known, sizes)
+    assert [(run.step, run.index) for run in found] == [("fit", "0.0"), ("fit", "2"), ("total", "")]
+    assert {run.state for run in found} == {StepState.PENDING}
+    blocked = [StepRun("fit", "", StepState.UPSTREAM_FAILED)]
+    assert [run.step for run in pending(graph, blocked, {})] == ["load", "total"]
 
 
 def test_failures_that_say_the_same_share_a_line_and_the_most_frequent_comes_first() -> None:
@@ -79,7 +105,7 @@ def test_show_tells_a_large_map_in_a_page_and_names_what_failed(
     page = capsys.readouterr().out
     lines = page.splitlines()
     assert len(lines) < 60
-    assert any("halve x 300" in line and "6 failed, 294 succeeded" in line and "95% <=" in line for line in lines)
+    assert any("halve x 300" in line and "6 failed, 294 succeeded" in line and "95% within" in line for line in lines)
     assert [line.split()[0] for line in lines if line.strip().startswith("halve[") and "✗ failed" in line] == [
         f"halve[{at}]" for at in range(7, 300, 50)
     ]

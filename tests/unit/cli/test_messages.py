@@ -199,6 +199,7 @@ CASES: dict[str, tuple[Arrange, list[str]]] = {
     ),
     "serve-no-reference": (files(), ["serve", "nope"]),
     "why-no-step": (one_run, ["why", "last"]),
+    "diff-nothing-before": (one_run, ["diff", "last"]),
     "init-empty": (files(), ["init", ""]),
     "params-missing": (files(churn__py=PIPELINE), ["run", "churn.py", "--params", "p.yaml"]),
     "params-suffix": (files(churn__py=PIPELINE, p__txt=""), ["run", "churn.py", "--params", "p.txt"]),

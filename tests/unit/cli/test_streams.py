@@ -8,6 +8,7 @@ from penstock.cli.live import LiveProgress
 from penstock.cli.progress import JsonStream, PlainProgress, Tally
 from penstock.cli.streams import lasting
 from penstock.graph import Graph
+from penstock.ports.events import RunView
 from penstock.ports.records import RunRecord
 
 RECORD = RunRecord(id="p-1", pipeline="p", project="x", manifest="m", parameters={}, created_at=0)
@@ -24,7 +25,7 @@ def test_every_listener_outlives_its_reader() -> None:
     for make in (PlainProgress, JsonStream, LiveProgress):
         with os.fdopen(_left(), "w", encoding="utf-8") as stream:
             listener: Tally = make(stream)
-            listener.begin(RECORD, Graph("p", "p.py:p"))
+            listener.begin(RECORD, Graph("p", "p.py:p"), RunView())
             listener.finish(None)
 
 

@@ -33,13 +33,14 @@ class Inline:
 
 
 class One:
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], returns: Any) -> None:
         self._fn = fn
+        self._returns = returns
 
     def load(self, target: str, payload: str | None = None) -> LoadedStep:
         return LoadedStep(
-            target=target, fn=self._fn, parameters={}, returns=Any, outputs={"output": Any}, result_type=None,
-            is_async=False,
+            target=target, fn=self._fn, parameters={}, returns=self._returns, outputs={"output": self._returns},
+            result_type=None, is_async=False,
         )  # fmt: skip
 
     def load_result_type(self, target: str, payload: str | None = None) -> type | None:
@@ -51,9 +52,13 @@ class NoCode:
         return None
 
 
-def execution(fn: Callable[..., Any], text: list[str], **arguments: TaskArgument) -> Execution:
+def execution(fn: Callable[..., Any], text: list[str], returns: Any = Any, **arguments: TaskArgument) -> Execution:
     services = Services(
-        artifacts=Inline(), loader=One(fn), fingerprints=NoCode(), clock=SystemClock(), secret=lambda name: "hush-hush"
+        artifacts=Inline(),
+        loader=One(fn, returns),
+        fingerprints=NoCode(),
+        clock=SystemClock(),
+        secret=lambda name: "hush-hush",
     )
     task = StepTask("run", "p", "s", "", 1, "f.py:s", arguments, ("output",))
     return Execution(task, services, text=text.append)
@@ -70,6 +75,24 @@ def test_a_value_is_saved_with_metrics_notes_and_observations() -> None:
     assert outcome.outputs["output"].inline == "2"
     assert outcome.metrics == {"auc": 0.5}
     assert [seen.name for seen in outcome.observations] == ["a.csv"]
+
+
+def test_a_value_that_its_plain_annotation_does_not_promise_fails_the_step_with_the_place_of_the_step() -> None:
+    def names() -> Any:
+        return "abc"
+
+    failure = execution(names, [], list[str]).run().failure
+    assert failure is not None
+    assert failure.kind is FailureClass.INVALID_DATA
+    place = f"test_execute.py:{names.__code__.co_firstlineno}"
+    assert "'output' of step 's' is a str, but " in failure.message
+    assert failure.message.endswith(f"{place} promises list[str]")
+    assert 'execute.py", line' not in failure.traceback.replace("test_execute.py", "")
+    assert execution(lambda: ["abc"], [], list[str]).run().failure is None
+    assert execution(lambda: 1, [], float | None).run().failure is None
+    forgot = execution(lambda: None, [], list[str]).run().failure
+    assert forgot is not None
+    assert "is None, but" in forgot.message
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,10 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
+from penstock.engine.comparison import unseen_by
 from penstock.engine.hidden import CHANGED, Watch
 from penstock.engine.hidden.declared import hint, named, told, undeclared
-from penstock.graph import StepOptions
+from penstock.graph import Node, StepOptions
 from penstock.ports.records import HiddenInput, Observation
 
 Found = list[tuple[str, str]]
@@ -653,6 +654,30 @@ def test_a_name_that_says_little_is_told_in_words() -> None:
     )
     assert named(HiddenInput("file", "*")) == "more files than are kept"
     assert named(HiddenInput("file", "data.csv")) == "data.csv"
+
+
+@pytest.mark.parametrize(
+    ("code", "way"),
+    [
+        ('pd.read_csv("data.csv")', '@step(reads="data.csv")'),
+        ("FILE = 'data.csv'", '@step(reads="data.csv")'),
+        ("def load(path):\n    return open(path)", "penstock.context().reads(path) before it is read"),
+        ('open(f"{day}/data.csv")', "penstock.context().reads(path) before it is read"),
+    ],
+)
+def test_a_file_whose_name_is_not_written_in_the_code_is_declared_while_the_step_runs(code: str, way: str) -> None:
+    told = hint([HiddenInput("file", "data.csv")], [code])
+    assert told == f'{way}, or @step(cache_despite="file") to keep it all the same'
+
+
+def test_a_step_that_says_what_it_reads_is_not_told_that_its_files_cannot_be_seen() -> None:
+    unseen = ("f.py:3: open opens a file whose content is no input", "f.py:4: eval runs code")
+    node = Node("load", "f.py:load")
+    declares = Node("load", "f.py:load", options=StepOptions(reads=("data.csv",)))
+    assert unseen_by(node, unseen) == unseen
+    assert unseen_by(declares, unseen) == unseen[1:]
+    assert unseen_by(node, unseen, (Observation("file", "data.csv", "v"),)) == unseen[1:]
+    assert unseen_by(node, unseen, (Observation("model", "m@champion", "1"),)) == unseen
 
 
 def test_what_was_found_is_one_line_with_the_way_out() -> None:

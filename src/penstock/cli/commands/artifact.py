@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import msgspec
 
 from ...core.errors import ArtifactCorruptError, MissingExtraError, NotFoundError, UsageError, did_you_mean
 from ...core.units import shown_size
-from ...engine.comparison import instance
+from ...engine.comparison import instance, place
 from ...graph import Graph
 from ...ports.artifacts import ArtifactRef
 from ...ports.records import RunSummary, StepRun
 from ...stores.artifacts import ArtifactStore
 from ...wiring.runner import find_run
+from ..elements import FEW, counts
 from ..lineage import Lineage, shown
 from ..opening import project_for
 from ..records import artifact_facts, steps_named
@@ -37,7 +39,8 @@ _QUIET = ("type", "rows", "columns", "preview", "class", "params", "why")
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "penstock artifact {show,get} RUN STEP[.OUTPUT] [flags]"
     parser.epilog = """
-an element of a map is STEP[INDEX]; without OUTPUT, `show` shows every output and `get` takes the only one
+an element of a map is STEP[INDEX], and `show` tells a map as a whole; without OUTPUT, `show` shows every output and
+`get` takes the only one
 
 examples:
   penstock artifact show last split
@@ -56,6 +59,12 @@ def execute(arguments: argparse.Namespace) -> int:
     project = project_for(arguments)
     summary = find_run(project, arguments.run)
     runs = project.store.step_runs(summary.record.id)
+    if arguments.action == "show" and (elements := _map(runs, arguments.value)) is not None:
+        if arguments.json:
+            print_json(_map_facts(*elements))
+        else:
+            print(_map_page(summary, *elements))
+        return 0
     run, output = _chosen(runs, arguments.value, summary.record.id)
     if arguments.action == "get":
         ref = _only(run, output, summary.record.id)
@@ -86,6 +95,8 @@ def _chosen(runs: list[StepRun], wanted: str, run_id: str) -> tuple[StepRun, str
                 return run, wanted[len(name) + 1 :]
     step, dot, output = wanted.rpartition(".")
     found = steps_named(runs, step if dot and "]" not in output else wanted, run_id)
+    if len(found) == 1 and found[0].step == wanted:  # the only element of a map
+        return found[0], None
     if len(found) > 1:
         indices = [run.index for run in found]
         raise NotFoundError(
@@ -96,6 +107,15 @@ def _chosen(runs: list[StepRun], wanted: str, run_id: str) -> tuple[StepRun, str
         f"step '{instance(found[0].step, found[0].index)}' of run {run_id} has no output '{output}'",
         hint=did_you_mean(output, list(found[0].outputs)),
     )
+
+
+def _map(runs: list[StepRun], wanted: str) -> tuple[list[StepRun], str | None] | None:
+    """The elements of a map that is named as a whole, and the output named after it; None where it is no such name."""
+    for step, output in ((wanted, None), wanted.rpartition(".")[::2]):
+        found = sorted((run for run in runs if run.index and run.step == step), key=lambda run: place(run.index))
+        if found and (output is None or any(output in run.outputs for run in found)):
+            return found, output
+    return None
 
 
 def _only(run: StepRun, output: str | None, run_id: str) -> ArtifactRef:
@@ -127,7 +147,7 @@ def _facts(summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, lin
         **artifact_facts(ref),
         "canonical": ref.canonical,
         "blobs": [{"path": blob.path, "digest": blob.digest, "size_bytes": blob.size_bytes} for blob in ref.blobs],
-        "value": msgspec.Raw(ref.inline.encode()) if ref.inline is not None else None,
+        "value": _raw(ref),
         "meta": ref.meta,
         "metrics": run.metrics,
         "made_by": dict(zip(("run", "step", "index"), made_by, strict=True)),
@@ -136,18 +156,68 @@ def _facts(summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, lin
     }
 
 
+def _map_facts(runs: list[StepRun], output: str | None) -> list[dict[str, Any]]:
+    """Every value of a map, without its lineage."""
+    return [
+        {
+            "step": run.step,
+            "index": run.index,
+            "output": name,
+            **artifact_facts(ref),
+            "value": _raw(ref),
+            "meta": ref.meta,
+        }
+        for run in runs
+        for name, ref in run.outputs.items()
+        if output in (None, name)
+    ]
+
+
+def _raw(ref: ArtifactRef) -> msgspec.Raw | None:
+    return msgspec.Raw(ref.inline.encode()) if ref.inline is not None else None
+
+
+def _map_page(summary: RunSummary, runs: list[StepRun], output: str | None) -> str:
+    """The values of a map, output by output: how many of what, and the first ones."""
+    step = runs[0].step
+    lines = [f"{paint(step, 'bold')}: {counted(len(runs), 'element')}  {counts(runs, summary.state)}"]
+    names = [output] if output is not None else list(dict.fromkeys(name for run in runs for name in run.outputs))
+    for name in names:
+        made = [(run, run.outputs[name]) for run in runs if name in run.outputs]
+        kinds = Counter(_kind(ref) for _, ref in made)
+        size = shown_size(sum(ref.size_bytes for _, ref in made))
+        different = len({ref.digest for _, ref in made})
+        what = ", ".join(f"{number} x {kind}" for kind, number in kinds.most_common(3))
+        lines += ["", f"{paint(name, 'bold')}  {what}, {size}, {different} different"]
+        rows = [
+            [instance(step, run.index), ref.digest[:12], _kind(ref), shown_size(ref.size_bytes), _short(ref)]
+            for run, ref in made[:FEW]
+        ]
+        lines += [table(rows, indent="  ")] if rows else []
+        lines += [f"  and {counted(len(made) - FEW, 'element')} more: see --json"] if len(made) > FEW else []
+    example = instance(step, next((run for run in runs if run.outputs), runs[0]).index)
+    return "\n".join([*lines, "", f'one of them: penstock artifact show {summary.record.id} "{example}"'])
+
+
+def _kind(ref: ArtifactRef) -> str:
+    rows = f", {ref.meta['rows']} rows" if "rows" in ref.meta else ""
+    return f"{ref.meta.get('class') or ref.meta.get('type') or ref.codec}{rows}"
+
+
+def _short(ref: ArtifactRef) -> str:
+    return shortened(ref.inline, 60) if ref.inline is not None else ""
+
+
 def _page(
     artifacts: ArtifactStore, summary: RunSummary, run: StepRun, output: str, ref: ArtifactRef, lineage: Lineage
 ) -> str:
     name = f"{instance(run.step, run.index)}.{output}"
     made_in, made_by, index = run.origin or (summary.record.id, run.step, run.index)
-    kind = str(ref.meta.get("class") or ref.meta.get("type") or ref.codec)
-    rows = f", {ref.meta['rows']} rows" if "rows" in ref.meta else ""
     sources = [f"{argument} ← {source}" for argument, source in _sources(run, lineage).items()]
     users = ", ".join(instance(each.step, each.index) for each in lineage.users(run, output))
     stored = "in the run log" if ref.inline is not None else f"{len(ref.blobs)} blob{'s' if len(ref.blobs) > 1 else ''}"
     facts = [
-        ["value", f"{kind}{rows}"],
+        ["value", _kind(ref)],
         ["stored", f"{shown_size(ref.size_bytes)} as {ref.codec}, {stored}"],
         ["version", ref.digest],
         ["made by", f"{instance(made_by, index)} in run {made_in}"],

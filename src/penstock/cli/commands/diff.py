@@ -8,11 +8,15 @@ from functools import partial
 from typing import Any
 
 from ...core.clock import instant
+from ...core.errors import UsageError
 from ...engine.comparison import instance
 from ...engine.difference import DataPair, DataVersion, Difference, MetricPair, Pair, StepPair, diff
 from ...engine.reasons import ColumnPair, TablePair
+from ...ports.records import RunSummary
+from ...ports.runlog import RunQuery
 from ...ports.statistics import ColumnStatistics
 from ...stores.statistics import statistics
+from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ..opening import project_for
 from ..render import counted, paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table
@@ -24,18 +28,23 @@ _MOST_REASONS = 6
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
+with one run: that run and the last one; with the last one alone: it and the run of its pipeline before it
+
 examples:
+  penstock diff last
   penstock diff 7f3a last
   penstock diff churn-2026-11-23-7f3a churn-2026-11-24-k2qp --json
 """
     parser.add_argument("first", metavar="RUN", help="the earlier run: its id, a part of it, or `last`")
-    parser.add_argument("second", metavar="RUN", nargs="?", default="last", help="the later one (default: the last)")
+    parser.add_argument("second", metavar="RUN", nargs="?", help="the later one (default: the last)")
     parser.add_argument("--no-statistics", action="store_true", help="do not look into stored tables")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     project = project_for(arguments)
-    first, second = find_run(project, arguments.first), find_run(project, arguments.second)
+    first, second = find_run(project, arguments.first), find_run(project, arguments.second or "last")
+    if arguments.second is None and first.record.id == second.record.id:
+        first = _before(project, second)
     looked_at = None if arguments.no_statistics else partial(statistics, project.artifacts)
     found = diff(project.store, first, second, looked_at)
     if arguments.json:
@@ -43,6 +52,18 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         print(_page(found))
     return 0
+
+
+def _before(project: Project, run: RunSummary) -> RunSummary:
+    """The run of the same pipeline before this one."""
+    record = run.record
+    found = project.store.list_runs(RunQuery(pipeline=record.pipeline, before=record.id, limit=1))
+    if not found:
+        raise UsageError(
+            f"run {record.id} is the last one, and no run of pipeline '{record.pipeline}' is before it",
+            hint="name two runs: penstock diff RUN RUN; penstock ls lists them",
+        )
+    return found[0]
 
 
 def _facts(found: Difference) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from ...core.errors import UsageError, did_you_mean
-from ...engine.hidden.declared import hint, told
+from ...engine.hidden.declared import told
 from ...engine.plan import PlanItem
 from ...wiring.planning import plan_run
 from ..app import Parser
@@ -126,7 +126,7 @@ def _page(name: str, items: list[PlanItem], *, with_lines: bool) -> str:
         if first.step not in noted:
             if first.hidden and not first.why.startswith("runs every time"):
                 lines.append(paint(f"      nothing will be kept: {told(first.hidden)}", "yellow"))
-            lines += [paint(f"      {hint(first.hidden)}", "dim")] if first.hidden else []
+            lines += [paint(f"      {first.way_out}", "dim")] if first.hidden else []
             lines += [paint(f"      cannot be seen: {text}", "dim") for text in first.unseen]
             noted.add(first.step)
     return "\n".join(lines)

@@ -13,12 +13,19 @@ from .run import add_how
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
+what is finished stays finished. Where the code has changed since, the rest runs with the code of now; if the change
+reaches a finished step, or the pipeline itself, that is refused without --with-current-code
+
 examples:
   penstock resume last
   penstock resume 7f3a --with-current-code --workers 2
 """
     parser.add_argument("run", nargs="?", default="last", metavar="RUN", help="default: the last run")
-    parser.add_argument("--with-current-code", action="store_true", help="go on although the code has changed since")
+    parser.add_argument(
+        "--with-current-code",
+        action="store_true",
+        help="go on although the code of finished steps, or the pipeline, has changed since",
+    )
     add_how(parser)
 
 

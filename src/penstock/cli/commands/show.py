@@ -10,15 +10,15 @@ from ...core.units import shown_size
 from ...engine.comparison import unseen_by
 from ...engine.hidden.declared import hint, named
 from ...graph import Graph
-from ...ports.events import AttemptStarted, RunResumed, StepCached
+from ...ports.events import AttemptStarted, MapExpanded, RunResumed, StepCached
 from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
 from ...wiring.runner import find_run
-from ..elements import FEW, counts, failed, failures, grouped, origins, times
+from ..elements import FEW, counts, failed, failures, grouped, origins, pending, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
 from ..render import paint, print_json, shortened, shown_instant, shown_seconds, shown_state, table, without_control
-from ..summary import class_shown, name_of, place_of, verdicts
+from ..summary import name_of, place_of, verdicts
 
 _TOLD = 3  # failures of one map whose traceback is shown
 
@@ -43,6 +43,8 @@ def execute(arguments: argparse.Namespace) -> int:
     found = find_run(project, arguments.run)
     store = project.store
     steps = store.step_runs(found.record.id)
+    if found.state in (RunState.RUNNING, RunState.INTERRUPTED):
+        steps += _pending(found, steps, store)
     if arguments.step is not None:
         chosen = steps_named(steps, arguments.step, found.record.id)
         attempts = store.attempts(found.record.id, chosen[0].step)
@@ -61,6 +63,15 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         print(_run_page(found, steps, store))
     return 0
+
+
+def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[StepRun]:
+    sizes = {
+        (event.scope, event.index): event.size
+        for _, event in store.events(found.record.id)
+        if isinstance(event, MapExpanded)
+    }
+    return pending(Graph.from_json(store.manifest(found.record.manifest)), steps, sizes)
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -94,7 +105,10 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
             ),
         ]
     events = [event for _, event in store.events(record.id)]
-    kept = next((event.kept for event in reversed(events) if isinstance(event, RunResumed)), ())
+    resumes = [event for event in events if isinstance(event, RunResumed)]
+    kept = resumes[-1].kept if resumes else ()
+    if renewed := _renewed(resumes):
+        parts.append(f"\n  resumed with changed code: {', '.join(renewed)}")
     if kept:
         parts.append(f"\n  kept from older code: {', '.join(kept)}")
     saved = sum(event.saved_seconds for event in events if isinstance(event, StepCached))
@@ -112,6 +126,15 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         parts.append(f"\n  {gate.step} {word}: {'; '.join(gate.reasons)}")
     parts += ["", f"  next: {paint(_next(found, steps), 'bold')}"]
     return "\n".join(parts)
+
+
+def _renewed(resumes: list[RunResumed]) -> list[str]:
+    """Functions of steps whose code was another one when the run was resumed."""
+    found: dict[str, None] = {}
+    for event in resumes:
+        now = (event.code or {}).get("steps", {})
+        found |= {target: None for target, digest in event.earlier_code.items() if now.get(target, digest) != digest}
+    return [*found]
 
 
 def _rows(group: list[StepRun], state: RunState) -> list[list[Any]]:
@@ -229,7 +252,13 @@ def _unseen(found: RunSummary, run: StepRun, store: Store) -> tuple[str, ...]:
     graph = Graph.from_json(store.manifest(found.record.manifest))
     node = next((node for node in graph.nodes if node.name == run.step), None)
     digest = run.parts.get("code")
-    return unseen_by(node, store.get_unseen(digest)) if node is not None and digest else ()
+    return unseen_by(node, store.get_unseen(digest), run.observations) if node is not None and digest else ()
+
+
+def _texts(run: StepRun, store: Store) -> list[str] | None:
+    """The code of a step, as far as it is kept."""
+    code = store.get_code(run.parts["code"]) if "code" in run.parts else None
+    return [part.text for part in code[0]] if code is not None else None
 
 
 def _page(
@@ -241,11 +270,12 @@ def _page(
     store: Store,
 ) -> str:
     if len(group) > 1:
-        return _map_page(group, state, unseen)
-    return _step_page(group[0], attempts, state, unseen, _limits(found, group[0], store))
+        return _map_page(group, state, unseen, found.record.id)
+    texts = _texts(group[0], store) if group[0].hidden else None
+    return _step_page(group[0], attempts, state, unseen, _limits(found, group[0], store), texts)
 
 
-def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...]) -> str:
+def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...], run_id: str) -> str:
     """A map of more elements than anybody reads one by one."""
     step = group[0].step
     facts: list[list[Any]] = [
@@ -264,11 +294,16 @@ def _map_page(group: list[StepRun], state: RunState, unseen: tuple[str, ...]) ->
     if slowest:
         rows = [[name_of(run.step, run.index), shown_seconds(run.seconds)] for run in slowest]
         parts += ["  slowest", table(rows, indent="    ")]
-    return "\n".join([*parts, f'  one of them: penstock show RUN "{name_of(step, group[0].index)}"'])
+    return "\n".join([*parts, f'  one of them: penstock show {run_id} "{name_of(step, group[0].index)}"'])
 
 
 def _step_page(
-    run: StepRun, attempts: list[Attempt], state: RunState, unseen: tuple[str, ...], limits: dict[int, int]
+    run: StepRun,
+    attempts: list[Attempt],
+    state: RunState,
+    unseen: tuple[str, ...],
+    limits: dict[int, int],
+    texts: list[str] | None,
 ) -> str:
     facts: list[list[Any]] = [
         ["state", shown_state(state_shown(run.state, state))],
@@ -286,7 +321,7 @@ def _step_page(
     if run.hidden:
         rows = [[each.kind, named(each), each.where] for each in run.hidden]
         parts += [f"  hidden inputs, {'cached all the same' if run.key else 'not cached'}", table(rows, indent="    ")]
-        parts.append(f"    {hint(run.hidden)}")
+        parts.append(f"    {hint(run.hidden, texts)}")
     if run.inputs:
         rows = [[name, ", ".join(digest[:12] for digest in digests)] for name, digests in run.inputs.items()]
         parts += ["  inputs", table(rows, indent="    ")]
@@ -326,12 +361,11 @@ def _size(meta: dict[str, Any], size_bytes: int) -> str:
 
 def _failure(run: StepRun, failure: Failure) -> str:
     place = place_of(failure)
-    what = f"{class_shown(failure.kind)}{failure.name}"
-    lines = [f"{paint(name_of(run.step, run.index), 'red')}: {what}: {without_control(failure.message)}"]
-    if failure.kind is FailureClass.CANCELLED:
-        lines = [f"{paint(name_of(run.step, run.index), 'red')}: {failure_shown(failure)}"]
+    lines = [f"{paint(name_of(run.step, run.index), 'red')}: {without_control(failure_shown(failure))}"]
     lines += [f"  at {place}"] if place else []
     lines += [f"  hint: {failure.hint}"] if failure.hint else []
-    shown = without_control(failure.traceback.rstrip()).replace(os.getcwd() + os.sep, "")
-    lines += [f"  {line}" for line in shown.splitlines()]
+    # Where it was stopped is no mistake of the step's, and without a frame there is only the message again.
+    if failure.kind is not FailureClass.CANCELLED and "File " in failure.traceback:
+        shown = without_control(failure.traceback.rstrip()).replace(os.getcwd() + os.sep, "")
+        lines += [f"  {line}" for line in shown.splitlines()]
     return "\n".join(f"  {line}" for line in lines)

@@ -19,14 +19,14 @@ from .impure import BARE, is_unseeded, kind_of_call
 from .kept import Piece, Walked
 from .project import Place, Project, SourceFile
 
-_DATA = "reads a file of a package, whose content is no input (see read and context().observe)"
+_DATA = "reads a file of a package, whose content is no input (see context().observe)"
 _DOCS = "reads docstrings, which do not count"
 _FOUND = "finds modules that are not named in the source"
 _BLIND = {
     "eval": "runs code that only exists while it runs",
     "exec": "runs code that only exists while it runs",
     "compile": "compiles code that only exists while it runs",
-    "open": "opens a file whose content is no input (see read and context().observe)",
+    "open": "opens a file whose content is no input: @step(reads=…), or context().reads(path)",
     "globals": "reaches names of its module that are not written in the source",
     "__import__": "imports a module that is not named in the source",
     "importlib.import_module": "imports a module that is not named in the source",
@@ -162,12 +162,10 @@ class Closure:
                 if not each.level and is_unseeded(".".join(names)):
                     self._hide(file, mention.line, "random", ".".join(names))
             elif not each.level and ".".join(names) in _ENVIRONMENT:
-                told = (
-                    f"environment variable {mention.literal}, which"
-                    if mention.literal
-                    else "an environment variable that"
-                )
-                self._see_not(file, mention.line, f"reads {told} is no part of the key unless named in env")
+                name = mention.literal
+                told = f"environment variable {name}, which" if name else "an environment variable that"
+                fix = f'@step(env="{name}")' if name else "@step(env=…)"
+                self._see_not(file, mention.line, f"reads {told} is no part of the key: {fix}")
 
     def _mention(self, file: SourceFile, mention: Mention, own_fills: frozenset[str]) -> None:
         name = mention.chain[0]

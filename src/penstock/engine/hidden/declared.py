@@ -13,8 +13,9 @@ _OPTION = {"file": "reads", "folder": "reads", "environment": "env"}
 _INSTEAD = {
     "random": "seed a generator with context().seed",
     "clock": "take the time as a parameter, durations from time.perf_counter()",
-    "network": "read with penstock.read(…)",
+    "network": "penstock.read(url) reads a table; @step(cache=False) asks every time",
 }
+_WHEN_IT_RUNS = "penstock.context().reads(path) before it is read"
 _VERBS = {
     "file": "read",
     "folder": "listed",
@@ -95,16 +96,23 @@ def told(found: Sequence[HiddenInput]) -> str:
     return f"{_joined(parts)}{more} undeclared"
 
 
-def hint(found: Sequence[HiddenInput]) -> str:
+def hint(found: Sequence[HiddenInput], code: Iterable[str] | None = None) -> str:
     """What to do about it, as text for `@step(…)`.
+
+    code:  the step's code; a file whose name is not written in it is a parameter, or computed. None: not known.
 
     >>> hint([HiddenInput("file", "data.csv"), HiddenInput("environment", "REGION")])
     '@step(reads="data.csv", env="REGION"), or @step(cache_despite=("file", "environment")) to keep it all the same'
+    >>> hint([HiddenInput("file", "data.csv")], ["def load(path): return open(path).read()"])
+    'penstock.context().reads(path) before it is read, or @step(cache_despite="file") to keep it all the same'
     """
     names: dict[str, dict[str, None]] = {}
     instead: dict[str, None] = {}
+    texts = None if code is None else [*code]
     for each in found:
-        if (option := _OPTION.get(each.kind)) is not None and each.name != "*":
+        if each.kind in ("file", "folder") and each.name != "*" and not (each.is_call or _is_written(each.name, texts)):
+            instead[_WHEN_IT_RUNS] = None
+        elif (option := _OPTION.get(each.kind)) is not None and each.name != "*":
             names.setdefault(option, {})["…" if each.is_call else each.name] = None
         elif each.kind in _INSTEAD:
             instead[_INSTEAD[each.kind]] = None
@@ -112,6 +120,12 @@ def hint(found: Sequence[HiddenInput]) -> str:
     ways = [*([f"@step({options})"] if options else []), *instead]
     despite = _written(list(dict.fromkeys(each.kind for each in found)))
     return "; ".join(ways) + (", or " if ways else "") + f"@step(cache_despite={despite}) to keep it all the same"
+
+
+def _is_written(name: str, code: list[str] | None) -> bool:
+    return code is None or any(
+        f"{quote}{name}{end}{quote}" in text for text in code for quote in "'\"" for end in ("", "/")
+    )
 
 
 def _written(names: Sequence[str]) -> str:
