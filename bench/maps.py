@@ -34,6 +34,9 @@ def mapped(count: int = 10_000) -> int:
     return total(scale.map(x=numbers(count)))
 """
 
+ALONE = """scale.map(x=numbers(count))
+    return count"""
+
 # Each element looks from outside whether its own start is in the run log: another connection sees only what is durable.
 STARTS = """
 from pathlib import Path
@@ -70,13 +73,14 @@ def rows(python: Path, folder: Path) -> list[Row]:
 
 def speed_rows(penstock: str, folder: Path) -> list[Row]:
     (folder / "mapped.py").write_text(MAPPED)
+    (folder / "alone.py").write_text(MAPPED.replace("return total(scale.map(x=numbers(count)))", ALONE))
     fresh(folder)
     run = [penstock, "run", "mapped.py", "--no-cache"]
     commands = {
         f"{count} by {workers}": [*run, "--workers", str(workers), "--count", str(count)]
         for count in (1, *SIZES)
         for workers in (1, 2)
-    }
+    } | {f"{count} alone": [penstock, "run", "alone.py", "--no-cache", "--count", str(count)] for count in SIZES}
     taken = interleaved(commands, folder, environment(), runs=RUNS)
     found = []
     for workers in (2, 1):
@@ -85,16 +89,22 @@ def speed_rows(penstock: str, folder: Path) -> list[Row]:
         what = f"{ELEMENTS:,} mapped elements and a join, {workers} worker{'s' if workers > 1 else ', in-process'}"
         found.append(row(what, ELEMENTS / (all_.wall - one.wall), "{:,.0f} elements/s", 6_000, at_least=True,
                          beside=f" ({cpu:.3f} ms CPU per element)"))  # fmt: skip
-    peaks = {count: taken[f"{count} by 2"].peak_mb for count in SIZES}
-    growth = (peaks[SIZES[-1]] - peaks[SIZES[0]]) * 1e6 / (SIZES[-1] - SIZES[0])
-    beside = ", ".join(f"{peak:.1f} MB at {count:,}" for count, peak in peaks.items())
+    alone, growth_alone = growth({count: taken[f"{count} alone"].peak_mb for count in SIZES})
+    joined, growth_joined = growth({count: taken[f"{count} by 2"].peak_mb for count in SIZES})
     shown = subprocess.run([penstock, "show", "last"], cwd=folder, env=environment(), check=True, capture_output=True)
     return [
         *found,
-        row("the same, the engine's peak memory for each further element", growth, "{:,.0f} bytes", 500,
-            beside=f" ({beside})"),
+        row("a map that nothing joins, the engine's peak memory for each further element", growth_alone,
+            "{:,.0f} bytes", 300, beside=f" ({alone}; with a join, whose list is made at the end, {growth_joined:,.0f} "
+            f"bytes: {joined})"),
         row("the same, lines that `penstock show` prints", shown.stdout.count(b"\n"), "{:.0f}", 20),
     ]  # fmt: skip
+
+
+def growth(peaks: dict[int, float]) -> tuple[str, float]:
+    """In words, and in bytes for each further element."""
+    words = ", ".join(f"{peak:.1f} MB at {count:,}" for count, peak in peaks.items())
+    return words, (peaks[SIZES[-1]] - peaks[SIZES[0]]) * 1e6 / (SIZES[-1] - SIZES[0])
 
 
 def start_rows(penstock: str, folder: Path) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any
 
 _PIECE = 1 << 20  # bytes kept in memory before they go to the file
@@ -50,6 +49,8 @@ class Scratch:
     def _move(self) -> None:
         try:
             if self._file is None:
+                import tempfile  # milliseconds that few runs need to pay
+
                 self._file = tempfile.TemporaryFile(prefix="penstock-", buffering=0)  # noqa: SIM115 - it lives as we do
             done = 0
             while done < len(self._tail):

@@ -18,8 +18,7 @@ from .failure import failure_of
 from .frontier import child, shared_prefix
 from .tasks import NOTHING, Collected, Json, Keyed, SecretValue, Stored, TaskArgument, Whole
 
-_ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(TaskArgument).decode
+_encode = msgspec.msgpack.Encoder().encode
 _FAILED = frozenset({StepState.FAILED, StepState.TIMED_OUT, StepState.UPSTREAM_FAILED, StepState.CANCELLED})
 
 
@@ -260,16 +259,16 @@ class _Elements:
     def __init__(self) -> None:
         self._scratch = Scratch()
         self._places = array("q")
+        self._decoder: msgspec.msgpack.Decoder[TaskArgument] = msgspec.msgpack.Decoder(TaskArgument)
 
     def append(self, element: TaskArgument) -> None:
-        self._places.append(self._scratch.put(_ENCODE(element)))
+        self._places.append(self._scratch.put(_encode(element)))
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, at: int) -> TaskArgument:
-        element: TaskArgument = _DECODE(self._scratch.get(self._places[at]))
-        return element
+        return self._decoder.decode(self._scratch.get(self._places[at]))
 
 
 def _listed(value: object) -> list[object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
+from functools import cache
 from typing import Any, get_type_hints
 
 import msgspec
@@ -19,10 +20,15 @@ from .records import StepRun, StepState
 StepKey = tuple[str, str]  # step, index
 _KEPT = 2  # fields at the front that the place says already: step and index
 _PARTS = StepRun.__struct_fields__.index("parts")
-_TYPES = [get_type_hints(StepRun)[name] for name in StepRun.__struct_fields__]
-_TYPES[_PARTS] = int  # the same for all elements: kept once
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(_TYPES[_KEPT:]))).decode
+
+
+@cache  # made where the first map is: others start without it
+def _decoder() -> msgspec.msgpack.Decoder[tuple[Any, ...]]:
+    types = get_type_hints(StepRun)
+    types["parts"] = int  # the same for all elements: kept once
+    in_order = [types[name] for name in StepRun.__struct_fields__[_KEPT:]]
+    return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(in_order)))
 
 
 class StepRuns(MutableMapping[StepKey, StepRun]):
@@ -110,7 +116,7 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
         places[at] = self._scratch.put(_encode(fields[_KEPT:])) + 1
 
     def _unpacked(self, key: StepKey, place: int) -> StepRun:
-        fields = list(_decode(self._scratch.get(place - 1)))
+        fields = list(_decoder().decode(self._scratch.get(place - 1)))
         fields[_PARTS - _KEPT] = self._parts[fields[_PARTS - _KEPT]]
         return StepRun(*key, *fields)
 
