@@ -71,7 +71,7 @@ def test_a_lone_step_that_ends_the_engines_process_is_named_and_resume_finishes_
         cwd=lab.root, capture_output=True, text=True, timeout=60, check=True,
     ).stdout  # fmt: skip
     assert {each["step"]: each["state"] for each in json.loads(shown)["steps"]} == {
-        "first": "succeeded", "fatal": "interrupted",
+        "first": "succeeded", "fatal": "interrupted", "last": "pending",
     }  # fmt: skip
     (lab.root / "tame").touch()
     run = lab.resume("last", workers=1)

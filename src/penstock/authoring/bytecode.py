@@ -21,7 +21,10 @@ from importlib.util import cache_from_source
 from types import CodeType
 from typing import Any
 
+from ..core.canonical import digest_bytes
+
 _hooked: set[str] = set()
+_imported: dict[str, tuple[int, int, str]] = {}  # file -> time, size and digest of its content when it was imported
 
 
 def stale_bytecode(file: str) -> str | None:
@@ -44,6 +47,7 @@ class CarefulLoader(SourceFileLoader):
     """Imports a source file; a compiled one is used only if it was written after the source."""
 
     def get_code(self, fullname: str) -> CodeType | None:
+        _remember(self.path)
         if (stale := stale_bytecode(self.path)) is not None:
             try:
                 os.unlink(stale)
@@ -74,6 +78,46 @@ def look_closer(root: str) -> None:
     for path in list(sys.path_importer_cache):
         if (os.path.realpath(path or ".") + os.sep).startswith(within):
             del sys.path_importer_cache[path]
+    stale = loaded_from_stale(root)
+    for file in _files_of(root):
+        if file not in _imported and file not in stale:
+            _remember(file)  # as far as anybody can tell it is what was imported
+
+
+def edited_since_import(root: str) -> list[str]:
+    """Files of the project whose old code is in this process's memory."""
+    return [file for file in _files_of(root) if file in _imported and _is_edited(file, *_imported[file])]
+
+
+def _is_edited(file: str, time_ns: int, size: int, digest: str) -> bool:
+    try:
+        now = os.stat(file)
+        if (now.st_mtime_ns, now.st_size) == (time_ns, size):
+            return False
+        with open(file, "rb") as opened:
+            return digest_bytes(opened.read()) != digest
+    except OSError:
+        return False  # it is gone; the fingerprint will say so
+
+
+def _remember(file: str) -> None:
+    try:
+        with open(file, "rb") as opened:
+            found = os.stat(opened.fileno())
+            _imported[file] = found.st_mtime_ns, found.st_size, digest_bytes(opened.read())
+    except OSError:
+        _imported.pop(file, None)
+
+
+def _files_of(root: str) -> list[str]:
+    """Source files of the project that are imported; those of virtual environments are left alone."""
+    within = root + os.sep
+    files = dict.fromkeys(getattr(module, "__file__", None) for module in sys.modules.copy().values())
+    return [
+        file
+        for file in files
+        if file and file.startswith(within) and file.endswith(".py") and f"{os.sep}site-packages{os.sep}" not in file
+    ]
 
 
 def loaded_from_stale(root: str) -> list[str]:
@@ -83,6 +127,7 @@ def loaded_from_stale(root: str) -> list[str]:
     modules = [module for module in sys.modules.copy().values() if getattr(module, "__cached__", None)]
     files = dict.fromkeys(getattr(module, "__file__", None) for module in modules)
     found = [file for file in files if file and file.startswith(within) and file.endswith(".py")]
+    found = [file for file in found if file not in _imported]  # what was in those is known exactly
     return [file for file in found if (stale := stale_bytecode(file)) is not None and _older(stale, file)]
 
 

@@ -12,7 +12,7 @@ from ..core.jsonvalue import dumps, loads
 from ..core.location import Location, caller_location, shown_path
 from ..graph import Argument, Cron, Fields, Graph, Param, Parameter
 from ..ports.runner import Runner, RunResult
-from .bytecode import loaded_from_stale
+from .bytecode import edited_since_import, loaded_from_stale, look_closer
 from .handles import Handle, broken_handle
 from .identity import adopt_main, module_file, project_root, target_of
 from .options import SecretName, is_static
@@ -61,6 +61,8 @@ class Pipeline(Generic[P, R]):
         self.run_options: dict[str, Any] = {}
         self._signature: Signature | None = None
         functools.update_wrapper(self, fn)
+        if module_file(fn) is not None:
+            look_closer(self.root)  # from here on an edit of what is imported is noticed
 
     @property
     def signature(self) -> Signature:
@@ -409,4 +411,10 @@ def _stale(root: str) -> list[DefinitionError]:
             hint="it was edited in the second of its last compilation; run again after deleting its __pycache__",
         )
         for file in loaded_from_stale(root)
+    ] + [
+        DefinitionError(
+            f"{shown_path(file)} was edited after this process imported it: its old code is what would run",
+            hint="start again in a new process; in a notebook, importlib.reload its module or restart the kernel",
+        )
+        for file in edited_since_import(root)
     ]

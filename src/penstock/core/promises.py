@@ -59,6 +59,8 @@ def keeps(value: object, classes: tuple[type, ...]) -> bool:
     if isinstance(value, classes):
         return True
     kind: Any = type(value)
+    if kind.__name__ == "ndarray" and getattr(value, "ndim", None) == 0:  # a number that numpy did not unwrap
+        return keeps(value[()], classes)  # type: ignore[index]
     return _stands_for(kind, classes)
 
 

@@ -206,10 +206,7 @@ class Execution:
         return [(name, getattr(result, name), annotation) for name, annotation in loaded.outputs.items()]
 
     def _broken_promise(self, loaded: LoadedStep, name: str, value: Any, annotation: Any) -> InvalidDataError:
-        function: Any = loaded.fn
-        while hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        code = getattr(function, "__code__", None)
+        code = getattr(loaded.fn, "__code__", None)
         says = f"{shown_path(code.co_filename)}:{code.co_firstlineno}" if code is not None else "it"
         what = "None" if value is None else f"a {type(value).__name__}"
         return InvalidDataError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 
@@ -62,6 +63,17 @@ def look(services: Services, unseen: Unseen) -> Answers:
             return found
 
 
+def _whom(place: Place) -> str:
+    """Who has to answer: the host of a URL, or else all of a kind.
+
+    >>> _whom(("url", "https://a.org/x?y")), _whom(("sql", "SELECT 1"))
+    ('url a.org', 'sql')
+    """
+    kind, name = place
+    _, is_url, rest = name.partition("://")
+    return f"{kind} {rest.partition('/')[0]}" if is_url else kind
+
+
 class _Look:
     """One thread's work: the places of one item, one after the other."""
 
@@ -70,7 +82,7 @@ class _Look:
         self.known = known
         self.places = unseen.places
         self.patience_s = unseen.patience_s
-        self.until = 0.0
+        self.until = inf
         self.found: Answers = {}
         self.error: BaseException | None = None
 
@@ -91,9 +103,10 @@ class Looks:
         self._waiting: deque[_Look] = deque()
         self._going: dict[Item, _Look] = {}
         self._ended: SimpleQueue[_Look] = SimpleQueue()
+        self._silent: set[str] = set()  # who let a look wait until it was given up: nobody else waits for them again
 
-    def __bool__(self) -> bool:
-        return bool(self._going or self._waiting)
+    def __len__(self) -> int:
+        return len(self._going) + len(self._waiting)
 
     @property
     def items(self) -> list[Item]:
@@ -106,7 +119,7 @@ class Looks:
 
     def next_deadline(self) -> float | None:
         """Monotonic seconds of the machine."""
-        return min((each.until for each in self._going.values()), default=None)
+        return min((each.until for each in self._going.values() if each.until < inf), default=None)
 
     def collect(self) -> Iterator[tuple[Item, Answers]]:
         """What has been answered since the last time, or is given up. Raises what an observer may not raise."""
@@ -129,13 +142,21 @@ class Looks:
             if self._going.get(ended.item) is ended:  # else it comes too late
                 over.append(ended)
         now = monotonic()
-        return [*over, *(each for each in self._going.values() if each.until <= now and each not in over)]
+        for each in self._going.values():
+            if each.until <= now and each not in over:
+                self._silent.update(_whom(place) for place in each.places if place not in each.found)
+                over.append(each)
+        return over
 
     def _begin(self) -> None:
         while self._waiting and len(self._going) < _AT_ONCE:
             each = self._waiting.popleft()
-            each.until = monotonic() + each.patience_s
             self._going[each.item] = each
+            if any(_whom(place) in self._silent for place in each.places):
+                self._ended.put(each)
+                self._wake()
+                continue
+            each.until = monotonic() + each.patience_s
             threading.Thread(target=self._go, args=(each,), daemon=True, name="penstock-look").start()
 
     def _go(self, each: _Look) -> None:

@@ -242,7 +242,10 @@ class RunView:
 
     def _reopen(self) -> None:
         """Resume keeps what is finished and gives everything else another chance; attempt numbers go on counting."""
-        for key, run in list(self.steps.items()):
+        for key in list(self.steps):
+            run = self.steps[key]
+            if run.state.has_output:
+                continue  # it stays as it is, and an attempt that a loss makes necessary begins to count at that loss
             reopened = reopened_step_run(run)
             self.spent[key] = run.attempts
             if run.state is StepState.RUNNING:

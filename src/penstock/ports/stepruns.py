@@ -37,9 +37,10 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
     def __init__(self) -> None:
         self._steps: dict[str, dict[str, StepRun]] = {}  # what is not packed
         self._packed: dict[str, dict[str, array[int]]] = {}  # step -> enclosing index -> places by position, from 1
+        self._packed_of: Counter[str] = Counter()  # step -> how many of these are there
         self._scratch = Scratch()
         self._parts: list[dict[str, str]] = [{}]
-        self._numbers: dict[int, int] = {}  # id of one of these -> its place
+        self._numbers: dict[tuple[tuple[str, str], ...], int] = {(): 0}  # its items -> its place
         self.states: Counter[StepState] = Counter()
 
     def get(self, key: StepKey, default: Any = None) -> Any:
@@ -76,7 +77,7 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
         self.states[self[key].state] -= 1
         self._steps[key[0]].pop(key[1], None)
         self._forget(key)
-        if not self._steps[key[0]] and not any(map(any, self._packed.get(key[0], {}).values())):
+        if not self._steps[key[0]] and not self._packed_of[key[0]]:
             del self._steps[key[0]]  # it is as if it had never appeared
 
     def __iter__(self) -> Iterator[StepKey]:
@@ -104,6 +105,7 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
         if key[1] and self._place(key):
             above, _, position = key[1].rpartition(".")
             self._packed[key[0]][above][int(position)] = 0
+            self._packed_of[key[0]] -= 1
 
     def _pack(self, key: StepKey, run: StepRun) -> None:
         fields = list(msgspec.structs.astuple(run))
@@ -113,6 +115,7 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
         places = self._packed.setdefault(key[0], {}).setdefault(above, array("q"))
         if at >= len(places):
             places.extend([0] * (at + 1 - len(places)))
+        self._packed_of[key[0]] += not places[at]
         places[at] = self._scratch.put(_encode(fields[_KEPT:])) + 1
 
     def _unpacked(self, key: StepKey, place: int) -> StepRun:
@@ -121,13 +124,8 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
         return StepRun(*key, *fields)
 
     def _number_of(self, parts: dict[str, str]) -> int:
-        """The launcher gives all elements the same object; events that were read back are equal to the one before."""
-        number = self._numbers.get(id(parts))
-        if number is not None:
-            return number
-        if not parts:
-            return 0
-        if self._parts[-1] != parts:
+        items = tuple(parts.items())
+        number = self._numbers.setdefault(items, len(self._parts))
+        if number == len(self._parts):
             self._parts.append(parts)
-            self._numbers[id(parts)] = len(self._parts) - 1
-        return len(self._parts) - 1
+        return number

@@ -29,7 +29,7 @@ class LoadedStep:
         self.parameters = parameters  # name -> annotation (Any where there is none)
         self.returns = returns
         self.outputs = outputs  # output name -> annotation; {"output": returns} unless several
-        self.promised = {name: promised(each) for name, each in outputs.items()}  # for a check of what is returned
+        self.promised = _promises(fn, outputs, result_type)  # for a check of what is returned
         self.result_type = result_type  # the NamedTuple or dataclass when a step has several outputs
         self.is_async = is_async
 
@@ -44,3 +44,19 @@ class StepLoader(Protocol):
     def load_result_type(self, target: str, payload: str | None = None) -> type | None:
         """The NamedTuple or dataclass that a step returns, or that a pipeline's result is."""
         ...
+
+
+def _promises(fn: Any, outputs: dict[str, Any], result_type: type | None) -> dict[str, tuple[type, ...]]:
+    """Of each output, the classes that its annotation names. A field may have its own default, whatever that is; and
+    the annotations of a function that wraps another one are that one's, who returned something else perhaps."""
+    if hasattr(fn, "__wrapped__"):
+        return {}
+    found = {name: promised(annotation) for name, annotation in outputs.items()}
+    for name, classes in found.items() if result_type is not None else ():
+        default = getattr(result_type, "_field_defaults", vars(result_type)).get(name, _NO_DEFAULT)
+        if classes and default is not _NO_DEFAULT:
+            found[name] = (*classes, type(default))
+    return found
+
+
+_NO_DEFAULT = object()

@@ -105,3 +105,36 @@ def test_a_compiled_file_newer_than_its_source_is_used(tmp_path: Path, later_ns:
     compiled = str(py_compile.compile(str(source), doraise=True))
     os.utime(compiled, ns=(0, source.stat().st_mtime_ns + later_ns))
     assert stale_bytecode(str(source)) is None
+
+
+EDITED = """
+import importlib
+from pathlib import Path
+from penstock.core.errors import DefinitionError
+import flow, helpers
+
+print(flow.main.run().output)
+helper = Path("helpers.py")
+helper.write_text(helper.read_text().replace("return 1", "return 22"))
+try:
+    print(flow.main.run().output)
+except DefinitionError as error:
+    print(error)
+importlib.reload(helpers)
+print(importlib.reload(flow).main.run().output)
+helper.touch()  # written again, not changed
+print(flow.main.run().output)
+"""
+
+
+def test_what_is_edited_after_its_import_does_not_run_under_the_name_of_the_new_code(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").touch()
+    (tmp_path / "helpers.py").write_text("def number() -> int:\n    return 1\n")
+    (tmp_path / "flow.py").write_text(PIPELINE.partition("\nif __name__")[0])
+    done = subprocess.run(
+        [sys.executable, "-c", EDITED], cwd=tmp_path, env=environment(), check=True, capture_output=True, text=True
+    )
+    first, refused, *rest = done.stdout.splitlines()
+    assert first == "1"
+    assert "helpers.py was edited after this process imported it" in refused
+    assert [line for line in rest if line.isdigit()] == ["22", "22"]

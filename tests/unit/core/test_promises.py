@@ -100,3 +100,9 @@ def test_asking_costs_less_than_a_microsecond() -> None:
     classes, value = promised(list[str]), ["a"]
     fastest = min(timeit.repeat(lambda: keeps(value, classes), number=1000, repeat=50))
     assert fastest / 1000 < 1e-6
+
+
+def test_a_number_that_numpy_left_in_an_array_without_dimensions_is_one() -> None:
+    assert keeps(np.array(1.5), promised(float))
+    assert not keeps(np.array(1.5), promised(int))
+    assert not keeps(np.array([1.5]), promised(float))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 
@@ -90,6 +92,12 @@ def test_a_value_that_its_plain_annotation_does_not_promise_fails_the_step_with_
     assert 'execute.py", line' not in failure.traceback.replace("test_execute.py", "")
     assert execution(lambda: ["abc"], [], list[str]).run().failure is None
     assert execution(lambda: 1, [], float | None).run().failure is None
+
+    @functools.wraps(names)
+    def wrapped() -> Any:  # whose annotation is that of what it wraps
+        return 1
+
+    assert execution(wrapped, [], list[str]).run().failure is None
     forgot = execution(lambda: None, [], list[str]).run().failure
     assert forgot is not None
     assert "is None, but" in forgot.message
@@ -151,3 +159,16 @@ def test_a_metric_that_is_no_number_is_told_in_the_log_and_left_out() -> None:
     text: list[str] = []
     assert execution(fn, text).run().metrics == {}
     assert "metric 'loss' is inf" in "".join(text)
+
+
+def test_a_field_that_is_left_to_its_default_breaks_no_promise() -> None:
+    @dataclass
+    class Out:
+        auc: float = cast(float, None)
+        rows: int = 0
+
+    outputs = {"auc": float, "rows": int}
+    loaded = LoadedStep(
+        target="f.py:s", fn=Out, parameters={}, returns=Out, outputs=outputs, result_type=Out, is_async=False
+    )
+    assert loaded.promised == {"auc": (float, int, type(None)), "rows": (int, int)}

@@ -110,15 +110,15 @@ def test_what_is_given_up_frees_its_place_and_its_late_answer_counts_for_nothing
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outside, "_AT_ONCE", 1)
-    server = Server("slow")
+    server = Server("http://slow/x")
     looks = server.looks()
-    looks.start(at("one"), Unseen((A, ("url", "slow")), 0.0), {})
+    looks.start(at("one"), Unseen((A, ("url", "http://slow/x")), 0.0), {})
     looks.start(at("two"), wait("b"), {})
     found: list[tuple[Item, Answers]] = []
     while not found:
         found = list(looks.collect())
     assert found[0][0] == at("one")
-    assert found[0][1]["url", "slow"] is None
+    assert found[0][1]["url", "http://slow/x"] is None
     assert list(server.answers(looks, 1)) == ["two"]
     looks.start(at("one"), wait("a"), {})
     server.open.set()
@@ -158,3 +158,24 @@ def test_a_step_that_took_long_may_be_checked_as_long() -> None:
     assert looks.next_deadline() is None
     looks.start(at("one"), Unseen.of([A]), {})
     assert (looks.next_deadline() or 0) > monotonic()
+
+
+def test_who_let_a_look_wait_in_vain_is_not_waited_for_again() -> None:
+    server = Server("http://slow/a", "http://slow/b")
+    looks = server.looks()
+    looks.start(Item("first", ""), Unseen((("url", "http://slow/a"),), 0.05), {})
+    assert _later(looks, 1) == [(Item("first", ""), {("url", "http://slow/a"): None})]
+    looks.start(Item("second", ""), Unseen((("url", "http://slow/b"),), LONG), {})
+    looks.start(Item("third", ""), Unseen((("url", "http://quick/b"),), LONG), {})
+    found = server.answers(looks, 2)
+    assert found["second"] == {("url", "http://slow/b"): None}
+    assert found["third"] == {("url", "http://quick/b"): "version of http://quick/b"}
+    assert server.asked == ["http://slow/a", "http://quick/b"]
+    server.open.set()
+
+
+def _later(looks: Looks, number: int) -> list[tuple[Item, Answers]]:
+    found: list[tuple[Item, Answers]] = []
+    while len(found) < number:
+        found += looks.collect()
+    return found

@@ -61,3 +61,12 @@ def test_a_map_that_is_done_takes_eight_bytes_of_memory_for_an_element_and_keeps
     assert [index for _, index in runs] == [str(at) for at in range(30_000)]
     assert runs["fit", "29999"].outputs == {"output": _REF}
     assert len(runs._scratch._tail) < 1_100_000
+
+
+def test_parts_that_were_read_back_take_turns_and_are_kept_once() -> None:
+    runs = StepRuns()
+    for at in range(100):
+        for step in ("fit", "load"):
+            runs[step, str(at)] = StepRun(step, str(at), StepState.SUCCEEDED, parts={"code": step})
+    assert len(runs._parts) == 3
+    assert (runs["fit", "7"].parts, runs["load", "7"].parts) == ({"code": "fit"}, {"code": "load"})

@@ -397,7 +397,7 @@ class _Importing:
             if _open:
                 watch_starts(True, _notice_fork)  # multiprocessing may have come with it
         if (after := _states()) != self._before:
-            for watch in _whose():
+            for watch in tuple(_open) if _owner() is _NOBODYS else _whose():
                 watch.imported(self._before, after)
 
 
