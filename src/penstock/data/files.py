@@ -54,7 +54,7 @@ def _near(path: Path, folder: Path) -> str:
     return f"{did_you_mean(path.name, names)} (looked in {folder.resolve()})"
 
 
-def read_file(path: Path, shown: str, load: Callable[[Path], T], *, clock: Clock | None = None) -> tuple[T, str]:
+def read_file(path: Path, shown: str, load: Callable[[Path], T]) -> tuple[T, str]:
     """What `load` makes of the file, and the version of exactly those bytes.
 
     Raises:  SourceError when the file changed while it was read.
@@ -62,7 +62,7 @@ def read_file(path: Path, shown: str, load: Callable[[Path], T], *, clock: Clock
     before = _stat(path)
     version = _digest(path)
     value = load(path)
-    settled = _settled(before, clock or SystemClock())
+    settled = _settled(before, SystemClock())
     if _stat(path) != before or (not settled and _digest(path) != version):
         raise SourceError(
             f"'{shown}' changed while it was read",

@@ -37,16 +37,9 @@ _STAMP_NS = 946_684_800_000_000_000  # the time every copied file carries; anoth
 class ArtifactStore:
     """Implements `ports.artifacts.Artifacts`. `blobs` may be a function, called when the first blob is needed."""
 
-    def __init__(
-        self,
-        blobs: BlobStore | Callable[[], BlobStore],
-        codecs: Sequence[Codec] | None = None,
-        *,
-        inline_limit: int = 8192,
-    ) -> None:
+    def __init__(self, blobs: BlobStore | Callable[[], BlobStore], *, inline_limit: int = 8192) -> None:
         self._source = blobs
         self._opened: BlobStore | None = None
-        self._given_codecs = codecs
         self._codecs: Sequence[Codec] | None = None
         self._inline_limit = inline_limit
 
@@ -116,7 +109,7 @@ class ArtifactStore:
             return None
         if jsonvalue.accepts(value):
             try:
-                return jsonvalue.dumps(value, annotation, foreign=no_content)
+                return jsonvalue.dumps(value, foreign=no_content)
             except CodecError:
                 pass
         elif type(value).__module__ != "numpy":
@@ -124,7 +117,7 @@ class ArtifactStore:
         from .codecs.plain import write_part
 
         try:
-            return jsonvalue.dumps(value, annotation, foreign=write_part)
+            return jsonvalue.dumps(value, foreign=write_part)
         except CodecError:
             return None
 
@@ -257,12 +250,9 @@ class ArtifactStore:
 
     def _all(self) -> Sequence[Codec]:
         if self._codecs is None:
-            if self._given_codecs is None:
-                from .codecs import default_codecs  # a run of small values never needs them
+            from .codecs import default_codecs  # a run of small values never needs them
 
-                self._codecs = default_codecs()
-            else:
-                self._codecs = self._given_codecs
+            self._codecs = default_codecs()
         return self._codecs
 
     def _codec(self, name: str) -> Codec:
