@@ -53,7 +53,7 @@ class ArtifactStore:
         kind = type(value)
         if (kind is str or kind is bytes) and len(value) > self._inline_limit:
             return self._save_encoded(value, annotation)
-        text = self._text_of(value, annotation)
+        text = self._text_of(value)
         if text is None:
             return self._save_encoded(value, annotation)
         content = text.encode()
@@ -103,7 +103,7 @@ class ArtifactStore:
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
-    def _text_of(self, value: Any, annotation: Any) -> str | None:
+    def _text_of(self, value: Any) -> str | None:
         """The value as exact JSON, or None where it is or holds a file, a table, an array, a model."""
         if is_path(value):
             return None
@@ -213,7 +213,7 @@ class ArtifactStore:
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = place.parent / f".{ref.digest}-{os.getpid()}-{get_ident():x}"
         try:
-            self._fill(ref, fresh, _copy)
+            self.unpack(ref, fresh, _copy)
             if _unaltered(place, ref):  # another reader was faster
                 return place
             _discard(place)  # readers that have files open keep them
@@ -229,19 +229,20 @@ class ArtifactStore:
     def _decode_linked(self, ref: ArtifactRef, codec: Codec, annotation: Any) -> Any:
         staging = self.blobs.staging()
         try:
-            self._fill(ref, staging / "value", _link)
+            self.unpack(ref, staging / "value", _link)
             return codec.decode(staging / "value", annotation)
         finally:
             _discard(staging)
 
-    def _fill(self, ref: ArtifactRef, folder: Path, take: Callable[[Path, Path], None]) -> None:
-        folder.mkdir(parents=True)
+    def unpack(self, ref: ArtifactRef, folder: Path, take: Callable[[Path, Path], object]) -> None:
+        """A tree's files in a folder of their own, each brought there by `take`."""
+        folder.mkdir(parents=True, exist_ok=True)
         for blob in ref.blobs:
             place = folder / blob.path
             if not place.resolve().is_relative_to(folder.resolve()):
                 raise ArtifactCorruptError(f"the artifact {ref.digest[:12]} names a path outside itself: {blob.path!r}")
             if blob.path.endswith("/"):
-                place.mkdir(parents=True)
+                place.mkdir(parents=True, exist_ok=True)
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 take(self.blobs.open_local(blob.digest, blob.size_bytes), place)
