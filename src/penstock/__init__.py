@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .data import Expectations, read
     from .graph import Quarantine
     from .lifecycle import deploy, gate, notify, register
-    from .models import Deployment, Verdict
+    from .models.gate import Verdict
+    from .models.steps import Deployment
     from .ports.context import Context, context
     from .ports.effects import Effect, Notification
     from .ports.models import ModelVersion
@@ -34,7 +35,7 @@ _PLACES = {
     "Context": "ports.context",
     "Cron": "authoring.options",
     "DefinitionError": "core.errors",
-    "Deployment": "models",
+    "Deployment": "models.steps",
     "Effect": "ports.effects",
     "Expectations": "data",
     "FailureClass": "ports.records",
@@ -52,7 +53,7 @@ _PLACES = {
     "Secret": "authoring.options",
     "Static": "authoring.options",
     "Step": "authoring.step",
-    "Verdict": "models",
+    "Verdict": "models.gate",
     "context": "ports.context",
     "deploy": "lifecycle",
     "gate": "lifecycle",

@@ -107,12 +107,6 @@ def counter() -> Iterator[Counter]:
         serving.join()
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
-
-
 SEND = """
 import urllib.request
 from penstock import notify

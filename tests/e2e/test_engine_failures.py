@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +13,6 @@ from penstock.ports.events import AttemptFailed, AttemptStarted
 from penstock.ports.records import FailureClass
 
 from .engine_lab import Lab, gone, states, wait_for
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
-
 
 CALM = """
 @step

@@ -5,19 +5,11 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .engine_lab import Lab, states
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
 
 
 def test_two_branches_run_at_the_same_time_in_two_processes(lab: Lab) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +15,6 @@ from penstock.ports.records import RunRecord
 from penstock.wiring.manifest import write_manifest
 
 from .engine_lab import Lab, finish, last_json, states, wait_for
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
-
 
 SECRET = "s3cr&t/väl ue"
 

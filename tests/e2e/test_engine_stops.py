@@ -10,8 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,13 +22,6 @@ from penstock.ports.records import RunState
 from penstock.wiring.runner import LocalRunner, find_run
 
 from .engine_lab import Lab, finish, gone, last_json, states, wait_for
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
-
 
 WAITING = """
 def hold():

@@ -24,12 +24,6 @@ BY_NAME = ["engine", "exec-step"]
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
-
-
 def attempts(lab: Lab, run_id: str, step: str) -> list[Attempt]:
     return lab.project().store.attempts(run_id, step)
 

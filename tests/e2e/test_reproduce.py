@@ -330,11 +330,9 @@ def held() -> int:
 """
 
 
-def test_a_reproduction_that_was_stopped_goes_on_where_it_was(shell: Shell) -> None:
-    shell.write(flow__py=HELD)
-    count, held = shell.folder / "count", shell.folder / "held"
-    shell.environ["COUNT"] = str(count)
-    shell.run()
+def reproduce_and_stop(shell: Shell) -> None:
+    """Begin a reproduction of HELD, and stop it while its second step runs."""
+    held = shell.folder / "held"
     command = [shell.python, "-m", "penstock", "reproduce", "last", "--here"]
     child = subprocess.Popen(
         command, cwd=shell.folder, env={**shell.environ, "HELD": str(held)}, stderr=subprocess.DEVNULL
@@ -344,6 +342,14 @@ def test_a_reproduction_that_was_stopped_goes_on_where_it_was(shell: Shell) -> N
         os.sched_yield()
     child.send_signal(signal.SIGINT)
     assert child.wait(timeout=60) == 130
+
+
+def test_a_reproduction_that_was_stopped_goes_on_where_it_was(shell: Shell) -> None:
+    shell.write(flow__py=HELD)
+    count = shell.folder / "count"
+    shell.environ["COUNT"] = str(count)
+    shell.run()
+    reproduce_and_stop(shell)
     assert shell.reproduce("--here")["verdict"] == "identical"
     assert count.read_text() == "ran\nran\n"  # the run, and the reproduction that was stopped
 
@@ -497,19 +503,10 @@ LEFT_FOR_LATER = HELD.replace("    return 1\n", "    Path('between.txt').write_t
 
 def test_what_a_finished_step_wrote_is_still_there_when_a_stopped_reproduction_goes_on(shell: Shell) -> None:
     shell.write(flow__py=LEFT_FOR_LATER)
-    held = shell.folder / "held"
     shell.environ["COUNT"] = str(shell.folder / "count")
     shell.run()
     (shell.folder / "between.txt").unlink()
-    command = [shell.python, "-m", "penstock", "reproduce", "last", "--here"]
-    child = subprocess.Popen(
-        command, cwd=shell.folder, env={**shell.environ, "HELD": str(held)}, stderr=subprocess.DEVNULL
-    )
-    while not held.exists():
-        assert child.poll() is None
-        os.sched_yield()
-    child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=60) == 130
+    reproduce_and_stop(shell)
     assert shell.reproduce("--here")["verdict"] == "identical"
     assert not (shell.folder / "between.txt").exists()
 

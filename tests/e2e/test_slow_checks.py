@@ -143,6 +143,11 @@ def fetch(url: str) -> int:
     mark("fetch")
     return len(read(url))
 """
+ALONE = f"""{FETCH}
+@pipeline
+def main(url: str) -> int:
+    return fetch(url)
+"""
 
 
 def test_a_timeout_and_a_result_beside_a_slow_check_are_recorded_before_the_server_answers(
@@ -210,11 +215,7 @@ def main(urls: list[str]) -> list[int]:
 
 
 def test_a_source_that_changed_is_a_miss_after_the_check_too(lab: Lab, site: Site) -> None:
-    lab.write(FETCH + """
-@pipeline
-def main(url: str) -> int:
-    return fetch(url)
-""")  # fmt: skip
+    lab.write(ALONE)
     assert lab.run(parameters={"url": site.url}).output == 1
     site.content = b"n\n1\n2\n"
     assert lab.run(parameters={"url": site.url}).output == 2
@@ -280,11 +281,7 @@ def main(url: str, turn: int) -> list[int]:
 
 @pytest.mark.parametrize("how", ["sigint", "cancel"])
 def test_a_run_that_waits_for_a_check_ends_at_once_when_it_is_asked_to(lab: Lab, site: Site, how: str) -> None:
-    lab.write(FETCH + """
-@pipeline
-def main(url: str) -> int:
-    return fetch(url)
-""")  # fmt: skip
+    lab.write(ALONE)
     lab.run(parameters={"url": site.url})
     site.hold()
     process = lab.start(f"""
@@ -312,11 +309,7 @@ lab.main.using(check=False).run(url={site.url!r})
 def test_a_check_that_is_never_answered_is_given_up_and_the_step_runs(
     lab: Lab, site: Site, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    lab.write(FETCH + """
-@pipeline
-def main(url: str) -> int:
-    return fetch(url)
-""")  # fmt: skip
+    lab.write(ALONE)
     lab.run(parameters={"url": site.url})
     monkeypatch.setattr(outside, "PATIENCE_S", 0.1)
     site.hold(while_=lambda: lab.ran() == ["fetch"])
@@ -326,11 +319,7 @@ def main(url: str) -> int:
 
 
 def test_a_plan_gives_a_check_up_too_and_says_so(lab: Lab, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab.write(FETCH + """
-@pipeline
-def main(url: str) -> int:
-    return fetch(url)
-""")  # fmt: skip
+    lab.write(ALONE)
     lab.run(parameters={"url": site.url})
     main = lab.load().main
     parameters = main.parameters({"url": site.url})

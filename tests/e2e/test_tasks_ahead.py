@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +14,6 @@ from penstock.ports.events import AttemptFailed, StepCancelled
 from penstock.ports.records import RunState, StepState
 
 from .engine_lab import Lab, gone, wait_for
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as made:
-        yield made
-
 
 MAP = """
 @step(cache=False)

@@ -1,19 +1,4 @@
-"""What faults need of the machine: a PostgreSQL server that may be restarted under a run."""
+"""What faults need: a project with real processes, and a PostgreSQL server that may be restarted under a run."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-
-import pytest
-
-from ..conformance import postgres
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    folder = postgres.binaries()
-    if folder is None:
-        pytest.skip("missing capability: a PostgreSQL server (initdb and postgres) on this machine")
-    pytest.importorskip("psycopg", reason="missing capability: psycopg (extra 'postgres')")
-    with postgres.server(folder) as url:
-        yield url
+from ..conformance.conftest import postgres_url as postgres_url
+from ..e2e.conftest import lab as lab

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from ..e2e.engine_lab import Lab, finish, wait_for
 
 COUNT = 600
 OLD_S = 3 * DAY_S
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
 
 
 def content(number: int) -> bytes:

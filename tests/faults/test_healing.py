@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,19 @@ def harm(word, how):
             os.utime(place, ns=(1, 1))
 """
 
-CHAIN = (
+SOURCE = (
     TOOLS
     + """
 @step
 def source() -> str:
     mark("source")
     return "spring" * 5000
+"""
+)
 
+CHAIN = (
+    SOURCE
+    + """
 @step
 def harmer(text: str, how: str) -> int:
     mark("harmer")
@@ -63,12 +67,6 @@ def main(how: str) -> int:
     return reader(text, harmer(text, how))
 """
 )
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
 
 
 def reopened(lab: Lab, run: Run) -> list[str]:
@@ -93,13 +91,8 @@ def test_what_is_lost_between_two_steps_is_made_again_and_the_run_succeeds(
 @pytest.mark.parametrize("options", PLACES, ids=IDS)
 def test_a_hit_whose_bytes_turn_out_altered_is_dropped_and_computed_again(lab: Lab, options: dict[str, Any]) -> None:
     lab.write(
-        TOOLS
+        SOURCE
         + """
-@step
-def source() -> str:
-    mark("source")
-    return "spring" * 5000
-
 @step
 def reader(text: str, salt: int) -> int:
     mark("reader")
@@ -251,13 +244,8 @@ def main() -> int:
 
 def test_a_step_is_made_again_once_and_then_the_run_fails(lab: Lab) -> None:
     lab.write(
-        TOOLS
+        SOURCE
         + """
-@step
-def source() -> str:
-    mark("source")
-    return "spring" * 5000
-
 @step
 def reader(text: str) -> int:
     return len(text)
@@ -297,13 +285,8 @@ def main() -> int:
 @pytest.mark.parametrize("options", PLACES, ids=IDS)
 def test_resume_makes_again_what_was_lost_after_the_run_had_ended(lab: Lab, options: dict[str, Any]) -> None:
     lab.write(
-        TOOLS
+        SOURCE
         + """
-@step
-def source() -> str:
-    mark("source")
-    return "spring" * 5000
-
 @step
 def reader(text: str) -> int:
     if not (HERE / "go").exists():

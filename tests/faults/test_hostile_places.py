@@ -20,12 +20,6 @@ from penstock.wiring.runner import find_run
 from ..e2e.engine_lab import Lab, finish, last_json, states, wait_for
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
-
-
 class Disk:
     """A file system of its own for a project's `.penstock`."""
 

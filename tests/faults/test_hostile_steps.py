@@ -23,12 +23,6 @@ MEMORY = Path("/sys/fs/cgroup/memory")  # version 1 of control groups
 UNIFIED = Path("/sys/fs/cgroup")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path) as found:
-        yield found
-
-
 FATAL = """
 @step
 def first() -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
 from ..core.errors import ParameterError, did_you_mean
 from ..core.units import duration
 from .signature import fields_of, shown_type
-from .typecheck import value_fits
+from .typecheck import plain, value_fits
 
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 _MISFIT: Any = object()  # what a reader gives for a text that is none of its values
@@ -47,17 +46,6 @@ def fit_value(name: str, value: Any, annotation: Any) -> Any:
             hint=_hint(value, annotation) if isinstance(value, str) else None,
         )
     return found
-
-
-def plain(annotation: Any) -> Any:
-    """The annotation without Annotated and NewType around it."""
-    while True:
-        if get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
-        elif isinstance(annotation, typing.NewType):
-            annotation = annotation.__supertype__
-        else:
-            return annotation
 
 
 def choices(annotation: Any) -> list[str] | None:
@@ -98,7 +86,7 @@ def _read(text: str, annotation: Any) -> Any:
         return text if value is _MISFIT else value
     if get_origin(annotation) in (Union, types.UnionType):
         return _read_union(text, get_args(annotation))
-    if annotation is None or annotation is type(None):
+    if annotation is type(None):
         return None if text.lower() in _NONE else _MISFIT
     if get_origin(annotation) is Literal:
         return next((each for each in get_args(annotation) if str(each) == text), _MISFIT)

@@ -266,7 +266,7 @@ class Pipeline(Generic[P, R]):
                 self.signature.where,
             )
         try:
-            return dumps(default, annotation)
+            return dumps(default)
         except CodecError as error:
             recorder.problem(
                 f"the default of '{name}' of '{self.name}' cannot be kept: {error.problem}",
@@ -376,7 +376,7 @@ def _written(value: Any, signature: Signature, name: str) -> str:
     if isinstance(value, SecretName):
         return _secret_text(value)
     try:
-        return dumps(value, signature.annotations[name])
+        return dumps(value)
     except CodecError as error:
         raise ParameterError(
             f"'{name}' of '{signature.name}' cannot be kept: {error.problem}",

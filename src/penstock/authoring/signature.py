@@ -16,7 +16,7 @@ _VARIADIC = 0x04 | 0x08
 
 
 class Signature:
-    """Parameter names in order, which of them are keyword-only, defaults, and resolved annotations.
+    """Parameter names in order, defaults, and resolved annotations.
 
     `problems` is what is wrong with the function itself: an annotation that cannot be resolved, `*args`, `yield`.
     `fields` are the named outputs where `result_type`, the return annotation, is a NamedTuple or dataclass.
@@ -28,7 +28,6 @@ class Signature:
         "fields",
         "is_async",
         "is_lazy",
-        "keyword_only",
         "name",
         "names",
         "positional",
@@ -46,7 +45,6 @@ class Signature:
         total = code.co_argcount + code.co_kwonlyargcount
         self.names: tuple[str, ...] = code.co_varnames[:total]
         self.positional: tuple[str, ...] = code.co_varnames[: code.co_argcount]
-        self.keyword_only = frozenset(code.co_varnames[code.co_argcount : total])
         defaults = inner.__defaults__ or ()
         self.defaults: dict[str, Any] = dict(
             zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)

@@ -19,7 +19,7 @@ def fits(produced: Any, expected: Any) -> bool:
     """
     if produced is expected:
         return True
-    produced, expected = _plain(produced), _plain(expected)
+    produced, expected = plain(produced), plain(expected)
     if expected is Any or expected is object or produced is Any or produced == expected:
         return True
     if isinstance(produced, TypeVar) or isinstance(expected, TypeVar):
@@ -65,7 +65,7 @@ def value_fits(value: Any, expected: Any) -> bool:
     >>> value_fits([1, 2], list[int]), value_fits(["a"], list[int]), value_fits(None, int)
     (True, False, False)
     """
-    expected = _plain(expected)
+    expected = plain(expected)
     if expected is Any or expected is object or isinstance(expected, TypeVar):
         return True
     if expected is None or expected is type(None):
@@ -109,7 +109,7 @@ def parts_of(value: Any, expected: Any) -> list[tuple[Any, Any]] | None:
     ([(1, <class 'float'>), (2, <class 'float'>)], None)
     """
     parts = list(value.values()) if isinstance(value, dict) else list(value)
-    expected = _plain(expected)
+    expected = plain(expected)
     if _is_union(expected):
         return next((found for each in get_args(expected) if (found := parts_of(value, each)) is not None), None)
     want, args = get_origin(expected) or expected, get_args(expected)
@@ -133,7 +133,7 @@ def element_of(annotation: Any) -> Any:
     >>> element_of(list[int]), element_of(int) is None
     (<class 'int'>, True)
     """
-    annotation = _plain(annotation)
+    annotation = plain(annotation)
     if annotation is Any or isinstance(annotation, TypeVar):
         return Any
     if _is_union(annotation):
@@ -151,11 +151,12 @@ def element_of(annotation: Any) -> Any:
     return None
 
 
-def _plain(annotation: Any) -> Any:
+def plain(annotation: Any) -> Any:
+    """The annotation without Annotated and NewType around it."""
     if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
+        return plain(get_args(annotation)[0])
     if isinstance(annotation, typing.NewType):
-        return _plain(annotation.__supertype__)
+        return plain(annotation.__supertype__)
     return type(None) if annotation is None else annotation
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..core.errors import ConfigError, DefinitionError, NotFoundError, PenstockE
 from ..core.location import Location, shown_path
 from ..wiring.config import Settings, load_settings
 from ..wiring.project import Project
+from .app import Parser
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -46,13 +48,42 @@ def settings_for(arguments: argparse.Namespace, root: str | None = None) -> Sett
         raise
 
 
-def load_pipeline(file: str, name: str | None = None) -> Pipeline[..., Any]:
-    """The pipeline of a file; `FILE:NAME` or `name` chooses where there are several.
+def parse_with_file(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """The command's flags anywhere; the first other word is the file; what follows it is the pipeline's."""
+    arguments, rest = parser.parse_known_args(words)
+    if not rest:
+        raise UsageError(f"{parser.prog}: which file?", hint=f"{parser.prog} FILE.py")
+    if rest[0].startswith("-"):
+        flag = rest[0].partition("=")[0]
+        near = did_you_mean(flag, parser.known_flags())
+        hint = near if near.startswith("did") else "the pipeline's own parameters follow the file"
+        raise UsageError(f"{parser.prog} has no flag '{flag}'", hint=hint)
+    arguments.file, arguments.words, arguments.flags = rest[0], rest[1:], parser.known_flags()
+    return arguments
+
+
+def tag(text: str) -> tuple[str, str]:
+    """The value of --tag."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--tag {text}: write --tag KEY=VALUE")
+    return name, value
+
+
+def positive(text: str) -> int:
+    """A number of workers."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def load_pipeline(file: str) -> Pipeline[..., Any]:
+    """The pipeline of a file; `FILE:NAME` chooses where there are several.
 
     Raises: UsageError (no such file, none or several pipelines), DefinitionError (the file cannot be imported).
     """
     path, _, chosen = file.rpartition(":") if ".py:" in file else (file, "", "")
-    return pipeline_in(imported(path), path, name or chosen or None)
+    return pipeline_in(imported(path), path, chosen or None)
 
 
 def imported(path: str) -> dict[str, Any]:
@@ -100,7 +131,7 @@ def traced(pipeline: Pipeline[..., Any], parameters: dict[str, str] | None = Non
         ) from error
 
 
-def pipeline_in(names: dict[str, Any], path: str, chosen: str | None = None) -> Pipeline[..., Any]:
+def pipeline_in(names: dict[str, Any], path: str, chosen: str | None) -> Pipeline[..., Any]:
     """The pipeline among a module's names."""
     module = names.get("__name__")
     every = {name: value for name, value in names.items() if isinstance(value, Pipeline)}

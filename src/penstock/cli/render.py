@@ -69,10 +69,10 @@ def symbol(state: str, stream: TextIO | None = None) -> str:
     return paint(fine if speaks_unicode(stream) else plain, style, stream)
 
 
-def shown_state(state: str, stream: TextIO | None = None) -> str:
+def shown_state(state: str) -> str:
     """Symbol and word."""
     style = _STATES.get(str(state), ("", "", ""))[2]
-    return f"{symbol(state, stream)} {paint(str(state).replace('_', ' '), style, stream)}"
+    return f"{symbol(state)} {paint(str(state).replace('_', ' '), style)}"
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str] = (), *, indent: str = "", right: str = "") -> str:

@@ -103,7 +103,7 @@ def summary(
         failures=failures,
         gates=list(verdicts(telling)),
         notes=effects(graph, telling),
-        next=_next(run_id, state, failures, saved_seconds),
+        next=_next(run_id, state, failures),
         hidden=_unkept(telling),
         kept=list(kept),
         changed=list(changed),
@@ -215,7 +215,7 @@ def _output(graph: Graph, steps: list[StepRun]) -> str | None:
     return ref.inline if ref is not None and ref.inline != "null" else None
 
 
-def _next(run_id: str, state: RunState, failures: list[Told], saved_seconds: float) -> list[str]:
+def _next(run_id: str, state: RunState, failures: list[Told]) -> list[str]:
     match state:
         case RunState.SUCCEEDED:
             return [f"penstock show {run_id}"]

@@ -44,7 +44,7 @@ class _RefusedError(Exception):
     """Internal: why a value has no exact JSON; `dumps` turns it into CodecError with the place in the value."""
 
 
-def dumps(value: Any, annotation: Any = Any, *, foreign: Foreign | None = None) -> str:
+def dumps(value: Any, *, foreign: Foreign | None = None) -> str:
     """The exact JSON text of a value.
 
     >>> dumps({"depth": 3, "bounds": (1, 2)})

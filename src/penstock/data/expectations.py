@@ -68,12 +68,13 @@ def _check(value: Any, suite: Any, where: str, policy: Quarantine | None) -> Che
     if missing:
         raise refuse(missing, where=where, schema=name)
     faults = Faults()
+    pandas = need("pandas", extra="pandas", purpose="validating a table")
     for column in _numeric_columns(suite):
         written = table[column]
         read, found = read_as(written, "number")
         faults.add(found)
         if read is not written:
-            table = table.assign(**{column: _numeric(read)})
+            table = table.assign(**{column: pandas.to_numeric(read)})
     frame = frame_of_pandas()
     if faults.rows:  # a row is set aside with all its reasons, not only with the first that was found
         faults.enrich(_validate(suite, table)[0])
@@ -90,7 +91,7 @@ def _check(value: Any, suite: Any, where: str, policy: Quarantine | None) -> Che
         raise refuse(whole, where=where, schema=name)
     good = current.copy()
     good.index = value.index[kept]
-    return settle(value, good, faults, frame=frame, where=where, schema=name, policy=policy)
+    return settle(value, good, faults, frame=frame, schema=name)
 
 
 def _validate(suite: Any, table: Any) -> tuple[list[Fault], list[str]]:
@@ -189,11 +190,6 @@ def _numeric_columns(suite: Any) -> list[str]:
         if numeric and "column" in kwargs and "value_lengths" not in each.expectation_type:
             found.append(str(kwargs["column"]))
     return list(dict.fromkeys(found))
-
-
-def _numeric(column: Any) -> Any:
-    pandas = need("pandas", extra="pandas", purpose="validating a table")
-    return pandas.to_numeric(column)
 
 
 def _check_text(config: Any) -> str:

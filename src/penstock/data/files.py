@@ -25,6 +25,10 @@ _SETTLED_NS = 2_000_000_000
 _Stat = tuple[int, int, int, int, int]
 
 
+class GoneError(SourceError):
+    """The other side answered, and what was named is not there. `read` shows it as a plain SourceError."""
+
+
 def find_file(path: Path, shown: str) -> Path:
     """The file, readable; SourceError naming what is near when it is not there."""
     if path.is_file():
@@ -54,26 +58,21 @@ def _near(path: Path, folder: Path) -> str:
     return f"{did_you_mean(path.name, names)} (looked in {folder.resolve()})"
 
 
-def read_file(path: Path, shown: str, load: Callable[[Path], T], *, clock: Clock | None = None) -> tuple[T, str]:
+def read_file(path: Path, shown: str, load: Callable[[Path], T]) -> tuple[T, str]:
     """What `load` makes of the file, and the version of exactly those bytes.
 
     Raises:  SourceError when the file changed while it was read.
     """
     before = _stat(path)
-    version = _digest(path)
+    version = version_of(path)
     value = load(path)
-    settled = _settled(before, clock or SystemClock())
-    if _stat(path) != before or (not settled and _digest(path) != version):
+    settled = _settled(before, SystemClock())
+    if _stat(path) != before or (not settled and version_of(path) != version):
         raise SourceError(
             f"'{shown}' changed while it was read",
             hint="run again when its writer is done; writers should write a new file and rename it",
         )
     return value, version
-
-
-def version_of(path: Path) -> str:
-    """The version of a file nobody else writes, such as a private copy."""
-    return _digest(path)
 
 
 class FileObserver:
@@ -96,7 +95,7 @@ class FileObserver:
             known = self._recall(path)
             if known is not None and known[0] == found:
                 return known[1]
-            version = _digest(path)
+            version = version_of(path)
             if _stat(path) == found and _settled(found, self._clock):
                 self._remember(path, (found, version))
             return version
@@ -165,5 +164,6 @@ def _settled(state: _Stat, clock: Clock) -> bool:
     return clock.now_us() * 1000 - max(state[1], state[2]) > _SETTLED_NS
 
 
-def _digest(path: Path) -> str:
+def version_of(path: Path) -> str:
+    """The version of the bytes that the file has now."""
     return f"blake3:{digest_file(str(path))[0]}"

@@ -13,9 +13,8 @@ from ..core.location import caller_location
 from ..ports.context import context
 from ..ports.observers import Observer
 from .extras import need
-from .files import FileObserver, FolderObserver, find_file, read_file
+from .files import FileObserver, FolderObserver, GoneError, find_file, read_file
 from .formats import format_of, from_rows, library_of, load_table
-from .gone import GoneError
 from .redaction import redacted
 from .sql import Params, SqlObserver, read_sql
 from .urls import UrlObserver, read_url

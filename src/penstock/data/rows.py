@@ -77,18 +77,8 @@ class Frame(NamedTuple):
     label: Callable[[Any, Sequence[int], Sequence[str]], Any]  # those rows with their reasons
 
 
-def settle(
-    original: Any,
-    value: Any,
-    faults: Faults,
-    *,
-    frame: Frame,
-    where: str,
-    schema: str,
-    policy: Quarantine | None,
-) -> Checked:
-    """The good rows and the quarantine, or InvalidDataError where `refuse_too_many` says so."""
-    refuse_too_many(faults, frame.length(original), where=where, schema=schema, policy=policy)
+def settle(original: Any, value: Any, faults: Faults, *, frame: Frame, schema: str) -> Checked:
+    """The good rows and the quarantine."""
     total = frame.length(original)
     bad = faults.rows
     if not bad:

@@ -169,7 +169,7 @@ def _check_rounds(
         refuse_too_many(faults, total, where=where, schema=name, policy=policy)
         if outcome.whole:
             raise refuse(outcome.whole, where=where, schema=name, hint=_whole_hint(outcome.whole))
-        return settle(original, outcome.value, faults, frame=frame, where=where, schema=name, policy=policy)
+        return settle(original, outcome.value, faults, frame=frame, schema=name)
 
 
 def _whole_hint(problems: list[str]) -> str | None:
@@ -178,15 +178,22 @@ def _whole_hint(problems: list[str]) -> str | None:
     return None
 
 
-def _pandas_faults(schema: Any, table: Any, kept: list[int]) -> _Round:
+def _validated(schema: Any, table: Any) -> tuple[Any, list[Any]]:
+    """The table as the schema gives it back, or pandera's errors."""
     errors = need("pandera.errors", extra="pandera", purpose="validating a table")
-    at = dict(zip(table.index, kept, strict=True))
     try:
-        return _Round(schema.validate(table, lazy=True), [], [], [])
+        return schema.validate(table, lazy=True), []
     except errors.SchemaErrors as error:
-        found = error.schema_errors
+        return None, error.schema_errors
     except errors.SchemaError as error:
-        found = [error]
+        return None, [error]
+
+
+def _pandas_faults(schema: Any, table: Any, kept: list[int]) -> _Round:
+    at = dict(zip(table.index, kept, strict=True))
+    value, found = _validated(schema, table)
+    if not found:
+        return _Round(value, [], [], [])
 
     def rows_of(error: Any) -> list[Fault] | None:
         cases = error.failure_cases
@@ -216,13 +223,9 @@ def _type_of_pandas(column: Any) -> str:
 
 
 def _polars_faults(schema: Any, table: Any, kept: list[int]) -> _Round:
-    errors = need("pandera.errors", extra="pandera", purpose="validating a table")
-    try:
-        return _Round(schema.validate(table, lazy=True), [], [], [])
-    except errors.SchemaErrors as error:
-        found = error.schema_errors
-    except errors.SchemaError as error:
-        found = [error]
+    value, found = _validated(schema, table)
+    if not found:
+        return _Round(value, [], [], [])
 
     def rows_of(error: Any) -> list[Fault] | None:
         output = error.check_output

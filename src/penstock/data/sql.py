@@ -20,8 +20,7 @@ from blake3 import blake3
 from ..core.canonical import canonical_json, digest_bytes
 from ..core.errors import SourceError, SourceUnavailableError, did_you_mean
 from .extras import need
-from .files import find_file
-from .gone import GoneError
+from .files import GoneError, find_file
 from .redaction import MASK, has_secret, redacted, scrubbed
 
 CONNECT_S = 5

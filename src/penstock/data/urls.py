@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from ..core.errors import MissingExtraError, SourceError, SourceUnavailableError, did_you_mean
 from .extras import need
-from .files import version_of
-from .gone import GoneError
+from .files import GoneError, version_of
 from .redaction import MASK, has_secret, redacted, scrubbed
 
 T = TypeVar("T")

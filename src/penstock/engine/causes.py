@@ -80,7 +80,7 @@ SEEDED = "seeded"
 def causes(evidence: Evidence) -> tuple[Cause, ...]:
     """The surest first. Never empty."""
     steady = _agrees(evidence.tried.get(SAME, ()), evidence.again)
-    found = [*_from_records(evidence, steady), *(_steady(evidence) if steady else _unsteady(evidence))]
+    found = [*_from_records(evidence, steady), *(_steady(evidence) if steady else [self_disagreement(evidence.tried)])]
     if not any(each.sure == "proven" for each in found):
         found += _possible(evidence)
     found.sort(key=lambda each: _SURE.index(each.sure))
@@ -130,10 +130,6 @@ def _from_records(evidence: Evidence, steady: bool) -> list[Cause]:
         named = "; ".join(change.text for change in evidence.code[:3])
         found.append(Cause("code", "likely", named, "penstock diff shows the lines"))
     return found
-
-
-def _unsteady(evidence: Evidence) -> list[Cause]:
-    return [self_disagreement(evidence.tried)]
 
 
 def _steady(evidence: Evidence) -> list[Cause]:

@@ -25,7 +25,7 @@ from .comparison import (
     only_different,
     package_changes,
 )
-from .reasons import Reason, Statistics, TablePair, reasons, table_pairs
+from .reasons import Reason, Runs, Statistics, TablePair, reasons, table_pairs
 
 
 class Side(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -186,7 +186,7 @@ def _code(
     store: Reader,
     records: tuple[RunRecord, RunRecord],
     graphs: tuple[Graph, Graph],
-    runs: tuple[dict[tuple[str, str], StepRun], dict[tuple[str, str], StepRun]],
+    runs: tuple[Runs, Runs],
 ) -> tuple[StepCode, ...]:
     """Per step that both have; one definition that several steps reach is told under each of them."""
     old, new = (_made_by(*each) for each in zip(records, graphs, runs, strict=True))
@@ -199,7 +199,7 @@ def _code(
     return tuple(found)
 
 
-def _made_by(record: RunRecord, graph: Graph, runs: dict[tuple[str, str], StepRun]) -> dict[str, str]:
+def _made_by(record: RunRecord, graph: Graph, runs: Runs) -> dict[str, str]:
     """Step -> digest of its code: what its newest run was made by, which a resume may have kept from older code."""
     steps: dict[str, str] = record.code.get("steps", {})
     found = {node.name: steps[node.target] for node in graph.nodes if node.target in steps}
@@ -230,7 +230,7 @@ def _packages(record: RunRecord) -> dict[str, str]:
     return found
 
 
-def _data(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], StepRun]) -> tuple[DataPair, ...]:
+def _data(before: Runs, after: Runs) -> tuple[DataPair, ...]:
     known = _known(before) | _known(after)
     found = []
     for key in dict.fromkeys([*before, *after]):
@@ -245,7 +245,7 @@ def _data(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], S
     return tuple(found)
 
 
-def _sources(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], StepRun]) -> tuple[SourcePair, ...]:
+def _sources(before: Runs, after: Runs) -> tuple[SourcePair, ...]:
     return tuple(
         SourcePair(instance(*place), change)
         for place, run in after.items()
@@ -254,7 +254,7 @@ def _sources(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str]
     )
 
 
-def _models(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], StepRun]) -> bool:
+def _models(before: Runs, after: Runs) -> bool:
     """Whether a model is another one: an estimator, or an object of a class that no other codec knows."""
     return any(
         ref.codec in ("skops", "cloudpickle") and old.digest != ref.digest
@@ -265,7 +265,7 @@ def _models(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str],
     )
 
 
-def _known(runs: dict[tuple[str, str], StepRun]) -> dict[str, ArtifactRef]:
+def _known(runs: Runs) -> dict[str, ArtifactRef]:
     return {ref.digest: ref for run in runs.values() for ref in run.outputs.values()}
 
 
@@ -273,10 +273,9 @@ def _data_pair(
     run: StepRun, argument: str, olds: list[str], news: list[str], known: dict[str, ArtifactRef]
 ) -> DataPair:
     left, right = _version(olds, known), _version(news, known)
-    step = f"{run.step}[{run.index}]" if run.index else run.step
     old_columns, new_columns = (left.columns if left else ()), (right.columns if right else ())
     return DataPair(
-        step,
+        instance(run.step, run.index),
         argument,
         left,
         right,
@@ -300,7 +299,7 @@ def _version(digests: list[str], known: dict[str, ArtifactRef]) -> DataVersion |
     return DataVersion(ref.digest, str(ref.meta.get("type", ref.codec)), ref.meta.get("rows"), columns, ref.size_bytes)
 
 
-def _metrics(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], StepRun]) -> tuple[MetricPair, ...]:
+def _metrics(before: Runs, after: Runs) -> tuple[MetricPair, ...]:
     found = []
     for key in dict.fromkeys([*before, *after]):
         old = before[key].metrics if key in before else {}
@@ -312,9 +311,7 @@ def _metrics(before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str]
     return tuple(found)
 
 
-def _step_pair(
-    key: tuple[str, str], before: dict[tuple[str, str], StepRun], after: dict[tuple[str, str], StepRun]
-) -> StepPair:
+def _step_pair(key: tuple[str, str], before: Runs, after: Runs) -> StepPair:
     left, right = before.get(key), after.get(key)
     return StepPair(
         *key,

@@ -48,7 +48,6 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: tuple[Attempt, ...] = ()
     note: str | None = None
     waived: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()  # what could not be compared
     unseen: tuple[str, ...] = ()  # what its code may depend on and its key cannot see
     hidden: tuple[HiddenInput, ...] = ()  # what it looked at undeclared
     way_out: str = ""  # how to declare that
@@ -199,7 +198,6 @@ class _Explaining:
         *,
         earlier: Earlier | None = None,
         origin: tuple[str, str, str] | None = None,
-        unknown: tuple[str, ...] = (),
     ) -> Explanation:
         run = self._run
         return Explanation(
@@ -215,7 +213,6 @@ class _Explaining:
             attempts=self._attempts,
             note=run.note if run.state.has_output else None,
             waived=run.waived,
-            unknown=unknown,
             unseen=self._unseen(),
             hidden=run.hidden,
             way_out=self._way_out(),
@@ -299,16 +296,13 @@ class _Explaining:
                 (event.step, event.index) == (run.step, run.index)
             ):
                 run = next_step_run(run, event)
-        if before is None or run is before or not run.started_at or self._made_before(before):
+        if before is None or run is before or not run.started_at or before.attempts == self._run.attempts:
             return None
         graph = self._history.graph(self._record.manifest)
         if retraced:  # what was written there then is not kept: only that an input was another one
             strip = msgspec.structs.replace
             graph = strip(graph, nodes=tuple(strip(node, inputs={}) for node in graph.nodes))
         return Earlier(record, before, graph)
-
-    def _made_before(self, before: StepRun) -> bool:
-        return before.attempts == self._run.attempts
 
     def _asked_for(self) -> str | None:
         """A reason that needs no comparison."""

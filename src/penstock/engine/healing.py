@@ -22,6 +22,7 @@ from ..ports.events import RunView, StepReopened
 from ..ports.records import Failure, FailureClass, StepRun, StepState
 from ..ports.runlog import CacheIndex
 from .arguments import Resolver
+from .comparison import instance
 from .frontier import Item, shared_prefix
 
 _TRIES = 3  # of one consumer: each needs another loss
@@ -80,7 +81,7 @@ class Healing:
             return []
         self._tries[item] += 1
         self._resolver.forget()
-        shown = f"{item.name}[{item.index}]" if item.index else item.name
+        shown = instance(item.name, item.index)
         events = []
         for run in lost:
             self._forget_hits(run)
@@ -110,7 +111,7 @@ class Healing:
         lost = list(self._lost(item))
         if not lost:
             return failure
-        made_by = " and ".join(f"'{_shown(run)}'" for run in lost[:3])
+        made_by = " and ".join(f"'{instance(run.step, run.index)}'" for run in lost[:3])
         message, hint = f"{failure.message}; it is an output of step {made_by}", failure.hint
         why = next((why for run in lost if (why := self.refusal(run)) is not None), None)
         if why is not None:
@@ -130,7 +131,7 @@ class Healing:
         user = next(self._users(step, changed), None) if changed else None
         if user is None:
             return None
-        shown = f"{step}[{index}]" if index else step
+        shown = instance(step, index)
         return Failure(
             FailureClass.INPUT_LOST,
             f"the output of '{shown}' was lost, and made again it came out different; {user} has used the first one",
@@ -193,7 +194,7 @@ class Healing:
             began = run.state.has_output or run.state is StepState.RUNNING
             used = began and step in self._needs[run.step]
             if used and any(digest in changed for digests in run.inputs.values() for digest in digests):
-                yield f"'{_shown(run)}'"
+                yield f"'{instance(run.step, run.index)}'"
         sized = {name for name, _ in self._view.sizes}
         for scope in self._graph.scopes:
             if scope.name in sized and step in self._needs_of(Item(scope.name, "", is_scope=True)):
@@ -211,7 +212,3 @@ def is_loss(failure: Failure) -> bool:
 
 def _below(index: str, prefix: str) -> bool:
     return not prefix or index == prefix or index.startswith(f"{prefix}.")
-
-
-def _shown(run: StepRun) -> str:
-    return f"{run.step}[{run.index}]" if run.index else run.step

@@ -18,7 +18,7 @@ from ..ports.events import AttemptFailed, MapExpanded, RunView, StepBlocked, Ste
 from ..ports.records import CodePart, Fingerprint, HiddenInput, Observation, RunRecord, StepRun, StepState
 from ..ports.runlog import CacheEntry, CacheIndex
 from .arguments import Blocked, NotReady, Skipped
-from .comparison import Change, Computation, History, Reader, changes, instance, observed, shortened, unseen_by
+from .comparison import Change, Computation, History, Reader, changes, instance, observed, place, shortened, unseen_by
 from .frontier import Frontier, Item
 from .hidden.declared import hint, told, undeclared
 from .launcher import Launcher, Prepared, is_masked
@@ -110,7 +110,7 @@ class _Planner:
             if item not in self._settled:
                 self._depends(item)
         order = {name: at for at, name in enumerate(self._graph.order())}
-        return sorted(self._items.values(), key=lambda item: (order[item.step], _natural(item.index)))
+        return sorted(self._items.values(), key=lambda item: (order[item.step], place(item.index.replace("*", "-1"))))
 
     # -- what is known -----------------------------------------------------------------------------------------------
 
@@ -291,13 +291,8 @@ class _Planner:
             found = self._launcher.resolver.expand(item.name, item.index)
             if isinstance(found, NotReady):
                 for name in self._inside(item.name):
-                    self._add(
-                        name,
-                        _every(item.index),
-                        "depends",
-                        f"the size of the map depends on '{found.needs}'",
-                        on=found.needs,
-                    )
+                    why = f"the size of the map depends on '{found.needs}'"
+                    self._add(name, _every(item.index), "depends", why, on=found.needs)
             return
         node = self._nodes[item.name]
         arguments = self._launcher.resolver.arguments(node, item.index)
@@ -378,7 +373,3 @@ def _joined(found: list[Change]) -> str:
 
 def _every(index: str) -> str:
     return f"{index}.*" if index else "*"
-
-
-def _natural(index: str) -> tuple[int, ...]:
-    return tuple(-1 if part == "*" else int(part) for part in index.split(".")) if index else ()

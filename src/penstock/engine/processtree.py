@@ -32,12 +32,8 @@ def descendants(pid: int) -> Iterator[int]:
         return
     parents: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat") as stat:
-                    parents.setdefault(int(stat.read().rpartition(")")[2].split()[1]), []).append(int(name))
-            except (OSError, IndexError):
-                continue
+        if name.isdigit() and (stat := _stat(int(name))) is not None:
+            parents.setdefault(int(stat[1]), []).append(int(name))
     pending = [pid]
     while pending:
         for child in parents.get(pending.pop(), ()):

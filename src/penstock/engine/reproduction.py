@@ -12,6 +12,7 @@ import msgspec
 from ..graph import Graph
 from ..ports.agreement import Agreement, Tolerance, Verdict
 from ..ports.records import StepRun, StepState
+from .comparison import place
 
 Runs = Mapping[tuple[str, str], StepRun]
 Place = tuple[str, str, str]  # step, index, output
@@ -82,17 +83,16 @@ def judge(
     not_run: Collection[str] = (),
 ) -> Comparison:
     """Compare every instance. `not_run`: steps that were not to run again (effects)."""
-    upstream = {name: _above(graph, name) for name in {node.name for node in graph.nodes}}
-    worse: dict[str, None] = {}  # steps that are not identical, in order
+    worse: dict[str, frozenset[str]] = {}  # steps that are not identical, in order, and all that follow each
     verdicts = []
     for step, index in _ordered(graph, before, after):
         left, right = before.get((step, index)), after.get((step, index))
         found = _step(step, index, left, right, agreements, tolerance, step in not_run)
-        because = tuple(name for name in worse if name in upstream[step])
+        because = tuple(name for name, below in worse.items() if step in below and step != name)
         same = left is not None and right is not None and left.inputs == right.inputs
         found = msgspec.structs.replace(found, because=because, same_inputs=same)
-        if found.verdict in (Verdict.DIFFERENT, Verdict.EQUAL):
-            worse[step] = None
+        if found.verdict in (Verdict.DIFFERENT, Verdict.EQUAL) and step not in worse:
+            worse[step] = graph.downstream(step)
         verdicts.append(found)
     return Comparison(tuple(verdicts))
 
@@ -174,21 +174,5 @@ def _told(run: StepRun) -> str:
 def _ordered(graph: Graph, before: Runs, after: Runs) -> list[tuple[str, str]]:
     """Every instance, after what it needs."""
     position = {name: at for at, name in enumerate(graph.order())}
-    places = {place for place in (*before, *after) if place[0] in position}
-    return sorted(places, key=lambda place: (position[place[0]], _path(place[1])))
-
-
-def _path(index: str) -> tuple[int, ...]:
-    return tuple(map(int, index.split("."))) if index else ()
-
-
-def _above(graph: Graph, name: str) -> frozenset[str]:
-    needs = graph.needs()
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        for each in needs[waiting.pop()]:
-            if each not in found:
-                found.add(each)
-                waiting.append(each)
-    return frozenset(found)
+    places = {each for each in (*before, *after) if each[0] in position}
+    return sorted(places, key=lambda each: (position[each[0]], place(each[1])))

@@ -40,7 +40,6 @@ from .services import Services
 from .tasks import StepOutcome, StepTask
 from .workers import Workers
 
-_LEASE_S = 30.0
 _ELSEWHERE_S = 0.1
 _PATIENCE_S = 3.0
 _INDEX = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*")

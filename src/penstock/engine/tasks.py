@@ -131,9 +131,7 @@ def flat_digests(argument: TaskArgument) -> list[str]:
             return [digest_bytes(text.encode())]
         case Stored(ref):
             return [ref.digest]
-        case Collected(items):
-            return [digest for item in items for digest in flat_digests(item)]
-        case Keyed(_, items) | Whole(_, _, items):
+        case Collected(items) | Keyed(_, items) | Whole(_, _, items):
             return [digest for item in items for digest in flat_digests(item)]
         case SecretValue(name):
             return ["secret:" + name]

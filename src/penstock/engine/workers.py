@@ -45,7 +45,7 @@ _OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not
 class WorkerProcess:
     """One process in a session of its own, so that a signal to its group reaches the step's children too."""
 
-    def __init__(self, module: str, boot: dict[str, Any]) -> None:
+    def __init__(self, module: str, boot: dict[str, Any], text: Callable[[StepTask, str], None]) -> None:
         ours, theirs = socket.socketpair()
         self.connection = ours
         read, write = os.pipe()
@@ -69,7 +69,7 @@ class WorkerProcess:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.tasks: deque[StepTask] = deque()  # the first runs, the others have not begun
         self.last: StepTask | None = None  # whose output this is, when nothing runs
-        self.text: Callable[[StepTask, str], None] = _nowhere
+        self._text = text
         self.recalled = False
         self.deadline: float | None = None
         self.started = 0.0
@@ -183,14 +183,14 @@ class WorkerProcess:
         if last:
             self._show(self.redactor.rest())
             if self._shown > _OUTPUT_CHARS and self.last is not None:
-                self.text(self.last, f"\n[penstock: {self._shown - _OUTPUT_CHARS} more characters were not kept]\n")
+                self._text(self.last, f"\n[penstock: {self._shown - _OUTPUT_CHARS} more characters were not kept]\n")
                 self._shown = 0
         return True
 
     def _show(self, text: str) -> None:
         self._shown += len(text)
         if text and self.last is not None and self._shown <= _OUTPUT_CHARS:
-            self.text(self.last, text)
+            self._text(self.last, text)
 
 
 class Room:
@@ -407,8 +407,7 @@ class Workers:
                 kill_tree(worker.process.pid)
 
     def _new(self) -> WorkerProcess:
-        worker = WorkerProcess(self._module, self._services.boot)
-        worker.text = self._text
+        worker = WorkerProcess(self._module, self._services.boot, self._text)
         # Its messages; its output, because a full pipe would stop the step; its death, which a child may outlive.
         for source in (worker.connection, worker.output, worker.watch):
             if source is not None:
@@ -460,12 +459,5 @@ class Workers:
             pass  # it had ended before
 
 
-_OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not the step's to answer for
-
-
 def _pause() -> None:
     selectors.DefaultSelector().select(timeout=0.01)
-
-
-def _nowhere(task: StepTask, text: str) -> None:
-    return

@@ -37,16 +37,9 @@ _STAMP_NS = 946_684_800_000_000_000  # the time every copied file carries; anoth
 class ArtifactStore:
     """Implements `ports.artifacts.Artifacts`. `blobs` may be a function, called when the first blob is needed."""
 
-    def __init__(
-        self,
-        blobs: BlobStore | Callable[[], BlobStore],
-        codecs: Sequence[Codec] | None = None,
-        *,
-        inline_limit: int = 8192,
-    ) -> None:
+    def __init__(self, blobs: BlobStore | Callable[[], BlobStore], *, inline_limit: int = 8192) -> None:
         self._source = blobs
         self._opened: BlobStore | None = None
-        self._given_codecs = codecs
         self._codecs: Sequence[Codec] | None = None
         self._inline_limit = inline_limit
 
@@ -60,7 +53,7 @@ class ArtifactStore:
         kind = type(value)
         if (kind is str or kind is bytes) and len(value) > self._inline_limit:
             return self._save_encoded(value, annotation)
-        text = self._text_of(value, annotation)
+        text = self._text_of(value)
         if text is None:
             return self._save_encoded(value, annotation)
         content = text.encode()
@@ -110,13 +103,13 @@ class ArtifactStore:
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
-    def _text_of(self, value: Any, annotation: Any) -> str | None:
+    def _text_of(self, value: Any) -> str | None:
         """The value as exact JSON, or None where it is or holds a file, a table, an array, a model."""
         if is_path(value):
             return None
         if jsonvalue.accepts(value):
             try:
-                return jsonvalue.dumps(value, annotation, foreign=no_content)
+                return jsonvalue.dumps(value, foreign=no_content)
             except CodecError:
                 pass
         elif type(value).__module__ != "numpy":
@@ -124,7 +117,7 @@ class ArtifactStore:
         from .codecs.plain import write_part
 
         try:
-            return jsonvalue.dumps(value, annotation, foreign=write_part)
+            return jsonvalue.dumps(value, foreign=write_part)
         except CodecError:
             return None
 
@@ -220,7 +213,7 @@ class ArtifactStore:
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = place.parent / f".{ref.digest}-{os.getpid()}-{get_ident():x}"
         try:
-            self._fill(ref, fresh, _copy)
+            self.unpack(ref, fresh, _copy)
             if _unaltered(place, ref):  # another reader was faster
                 return place
             _discard(place)  # readers that have files open keep them
@@ -236,19 +229,20 @@ class ArtifactStore:
     def _decode_linked(self, ref: ArtifactRef, codec: Codec, annotation: Any) -> Any:
         staging = self.blobs.staging()
         try:
-            self._fill(ref, staging / "value", _link)
+            self.unpack(ref, staging / "value", _link)
             return codec.decode(staging / "value", annotation)
         finally:
             _discard(staging)
 
-    def _fill(self, ref: ArtifactRef, folder: Path, take: Callable[[Path, Path], None]) -> None:
-        folder.mkdir(parents=True)
+    def unpack(self, ref: ArtifactRef, folder: Path, take: Callable[[Path, Path], object]) -> None:
+        """A tree's files in a folder of their own, each brought there by `take`."""
+        folder.mkdir(parents=True, exist_ok=True)
         for blob in ref.blobs:
             place = folder / blob.path
             if not place.resolve().is_relative_to(folder.resolve()):
                 raise ArtifactCorruptError(f"the artifact {ref.digest[:12]} names a path outside itself: {blob.path!r}")
             if blob.path.endswith("/"):
-                place.mkdir(parents=True)
+                place.mkdir(parents=True, exist_ok=True)
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 take(self.blobs.open_local(blob.digest, blob.size_bytes), place)
@@ -257,12 +251,9 @@ class ArtifactStore:
 
     def _all(self) -> Sequence[Codec]:
         if self._codecs is None:
-            if self._given_codecs is None:
-                from .codecs import default_codecs  # a run of small values never needs them
+            from .codecs import default_codecs  # a run of small values never needs them
 
-                self._codecs = default_codecs()
-            else:
-                self._codecs = self._given_codecs
+            self._codecs = default_codecs()
         return self._codecs
 
     def _codec(self, name: str) -> Codec:

@@ -15,6 +15,7 @@ from ..authoring.loader import FileLoader
 from ..authoring.pipeline import Pipeline
 from ..core.errors import ParameterError
 from ..core.ids import run_id
+from ..engine.comparison import instance
 from ..engine.fencing import StoreFence
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
@@ -61,17 +62,17 @@ class BenchRun(Run):
     @property
     def states(self) -> dict[str, StepState]:
         """By step, "fit[2]" for an element of a map."""
-        return {_shown(run.step, run.index): run.state for run in self.steps}
+        return {instance(run.step, run.index): run.state for run in self.steps}
 
     @property
     def attempts(self) -> dict[str, int]:
-        return {_shown(run.step, run.index): run.attempts for run in self.steps}
+        return {instance(run.step, run.index): run.attempts for run in self.steps}
 
     @property
     def digests(self) -> dict[str, dict[str, str]]:
         """What every step made, by content: two runs with equal digests made the same things."""
         return {
-            _shown(run.step, run.index): {name: ref.digest for name, ref in run.outputs.items()} for run in self.steps
+            instance(run.step, run.index): {name: ref.digest for name, ref in run.outputs.items()} for run in self.steps
         }
 
     @property
@@ -293,7 +294,3 @@ def _in_process(graph: Graph) -> Graph:
             for node in graph.nodes
         ),
     )
-
-
-def _shown(step: str, index: str) -> str:
-    return f"{step}[{index}]" if index else step

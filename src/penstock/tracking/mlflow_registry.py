@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from ..core.clock import Clock, SystemClock
+from ..core.clock import SystemClock
 from ..core.errors import RegistryError
 from ..models.moving import noted
 from ..models.reference import ModelReference, check_alias, check_name, version_not_found
@@ -51,7 +51,6 @@ class MlflowRegistry:
         home: Path,
         trusted: Sequence[str] = (),
         allow_pickle: bool = False,
-        clock: Clock | None = None,
     ) -> None:
         self._home = Path(home).absolute()
         self.url = url.rstrip("/") if url else local_store_url(self._home)
@@ -59,7 +58,7 @@ class MlflowRegistry:
         self._is_server = self.url.startswith(("http://", "https://"))
         self._trusted = tuple(trusted)
         self._allow_pickle = allow_pickle
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock()
         self._connecting = threading.Lock()
         self._connected: Any = None
 
@@ -131,13 +130,9 @@ class MlflowRegistry:
 
     def list(self, name: str) -> list[ModelVersion]:
         with self._asking(f"listing versions of {name}"):
-            try:
-                # The search leaves aliases out; the model has them.
-                pointing = self._client.get_registered_model(name).aliases
-            except _mlflow_error() as error:
-                if error.error_code in _MISSING:
-                    return []
-                raise
+            model = self._model(name)  # the search leaves aliases out; the model has them
+            if model is None:
+                return []
             found: list[Any] = []
             page = None
             while True:
@@ -146,10 +141,19 @@ class MlflowRegistry:
                 if not (page := batch.token):
                     break
         aliases: dict[str, list[str]] = {}
-        for alias, number in pointing.items():
+        for alias, number in model.aliases.items():
             aliases.setdefault(str(number), []).append(alias)
         newest_first = sorted(found, key=lambda each: -int(each.version))
         return [_version(each, tuple(sorted(aliases.get(str(each.version), ())))) for each in newest_first]
+
+    def _model(self, name: str) -> Any:
+        """None where no model has this name."""
+        try:
+            return self._client.get_registered_model(name)
+        except _mlflow_error() as error:
+            if error.error_code in _MISSING:
+                return None
+            raise
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         check_alias(alias)
@@ -159,14 +163,9 @@ class MlflowRegistry:
 
     def moves(self, name: str, alias: str) -> Moves:
         with self._asking(f"looking up who moved {name}@{alias}"):
-            try:
-                tags = self._client.get_registered_model(name).tags
-            except _mlflow_error() as error:
-                if error.error_code in _MISSING:
-                    return []
-                raise
+            model = self._model(name)
         try:
-            return _MOVES_DECODER.decode(tags.get(f"{_MOVES}{alias}", "[]"))
+            return [] if model is None else _MOVES_DECODER.decode(model.tags.get(f"{_MOVES}{alias}", "[]"))
         except msgspec.DecodeError:
             return []  # somebody else wrote it
 

@@ -42,14 +42,9 @@ TRUSTED_TYPES = frozenset(
 )
 
 
-def untrusted(found: Iterable[str], extra: Sequence[str] = ()) -> list[str]:
-    """Those of the types that neither we nor the user's settings trust."""
-    return sorted(set(found) - TRUSTED_TYPES - set(extra))
-
-
 def refuse_untrusted(found: Iterable[str], extra: Sequence[str], model: str) -> None:
-    """Raises RegistryError naming every type that is not trusted."""
-    if strange := untrusted(found, extra):
+    """Raises RegistryError naming every type that neither we nor the user's settings trust."""
+    if strange := sorted(set(found) - TRUSTED_TYPES - set(extra)):
         shown = ", ".join(strange)
         raise RegistryError(
             f"{model} contains types that are not on the list of trusted ones: {shown}",

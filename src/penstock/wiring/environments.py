@@ -89,7 +89,7 @@ def make(lock: Lock, home: Path, tell: Callable[[str], None]) -> str:
     tell(f"making the environment: Python {lock.python}, {len(lock.lines)} packages")
     shutil.rmtree(folder, ignore_errors=True)  # one that was not finished
     folder.parent.mkdir(parents=True, exist_ok=True)
-    wanted = sys.executable if lock.python == _version_here() else lock.python
+    wanted = sys.executable if lock.python == ".".join(map(str, sys.version_info[:3])) else lock.python
     _uv_run([*uv, "venv", "--quiet", "--python", wanted, str(folder)], f"uv has no Python {lock.python}")
     requirements = folder / "penstock-lock.txt"
     requirements.write_text("\n".join(lock.lines) + "\n", encoding="utf-8")
@@ -162,7 +162,3 @@ def _link_ours(python: Path, version: str | None) -> None:
         about = site / f"penstock-{version}.dist-info"
         about.mkdir(exist_ok=True)
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: penstock\nVersion: {version}\n")
-
-
-def _version_here() -> str:
-    return ".".join(map(str, sys.version_info[:3]))

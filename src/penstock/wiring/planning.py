@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 from ..core.canonical import digest_file
-from ..core.errors import UsageError, did_you_mean
 from ..engine.fingerprint import Fingerprints
 from ..engine.plan import PlanItem, plan
 from ..ports.artifacts import BlobStore
@@ -24,6 +23,7 @@ from ..stores.blobs import open_blobs
 from ..stores.memory import memory_store
 from .config import Settings, load_settings
 from .project import Project
+from .runner import forced
 
 
 def plan_run(
@@ -37,10 +37,7 @@ def plan_run(
 ) -> list[PlanItem]:
     """The plan of `LocalRunner.run(traced, parameters, cache=…, restart_from=…)`."""
     graph = traced.graph
-    names = [node.name for node in graph.nodes]
-    for name in restart_from:
-        if name not in names:
-            raise UsageError(f"pipeline '{graph.pipeline}' has no step '{name}'", hint=did_you_mean(name, names))
+    force = forced(graph, restart_from)
     with tempfile.TemporaryDirectory(prefix="penstock-plan-") as scratch:
         project = _ReadOnlyProject(settings or load_settings(traced.root, profile=profile), Path(scratch))
         record = RunRecord(
@@ -51,7 +48,7 @@ def plan_run(
             parameters=parameters,
             created_at=project.clock.now_us(),
             seed=project.settings.seed,
-            options={"cache": cache, "force": sorted(graph.downstream(*restart_from)) if restart_from else []},
+            options={"cache": cache, "force": force},
         )
         try:
             return plan(graph, record, project.store, project.services(graph, traced.functions))

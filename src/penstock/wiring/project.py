@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..authoring.loader import FileLoader
 from ..core.clock import Clock, SystemClock
 from ..core.errors import ConfigError, StoreUnavailableError
@@ -34,6 +36,7 @@ class Project:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.home = Path(settings.home)
+        self._observers: dict[str, Observer] = {}
 
     @cached_property
     def store(self) -> Store:
@@ -93,17 +96,13 @@ class Project:
             checkpoints=str(self.home / "checkpoints"),
             hidden=self.settings.hidden_inputs,
             own=[os.path.join(os.path.abspath(self.home), ""), *self._local_artifacts()],
-            boot={"settings": _plain(self.settings), "entry": graph.target, "path": list(sys.path)},
+            boot={"settings": msgspec.structs.asdict(self.settings), "entry": graph.target, "path": list(sys.path)},
         )
 
     def _local_artifacts(self) -> list[str]:
         """The folder of the artifact store, where it is one of this machine."""
         url = self.settings.artifacts_url.removeprefix("file://")
         return [] if "://" in url else [os.path.join(os.path.abspath(os.path.expanduser(url)), "")]
-
-    @cached_property
-    def _observers(self) -> dict[str, Observer]:
-        return {}
 
     def _observer(self, kind: str) -> Observer | None:
         if kind not in self._observers:
@@ -190,7 +189,3 @@ def _unpack(payload: str) -> Callable[..., Any]:
     import pickle
 
     return pickle.loads(base64.b64decode(payload))  # type: ignore[no-any-return]
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in settings.__struct_fields__}

@@ -16,7 +16,6 @@ from ..engine.causes import (
     ONE_THREAD,
     RECORDED_THREADS,
     SAME,
-    SEEDED,
     Cause,
     Evidence,
     Probe,
@@ -35,21 +34,13 @@ from ..ports.records import RunRecord, RunState, RunSummary, StepRun
 from ..ports.runlog import RunQuery
 from .copying import DEFAULT, Terms
 from .environments import lock_of, make
-from .laboratory import Laboratory, Subject, fresh_home, own_settings
+from .laboratory import PROBES, Laboratory, Subject, fresh_home, own_settings
 from .project import Project
 from .recorded import Restored, begin, begun, restore
 from .trials import Interpreter, Tried, tuned
 
 TAG = "reproduces"
 _ABOUT = ("python", "implementation", "platform", "machine")
-
-PROBES = {
-    SAME: Probe(SAME),
-    ONE_THREAD: Probe(ONE_THREAD, dict.fromkeys(THREADS, "1")),
-    HASH_0: Probe(HASH_0, {"PYTHONHASHSEED": "0"}),
-    HASH_1: Probe(HASH_1, {"PYTHONHASHSEED": "1"}),
-    SEEDED: Probe(SEEDED, {"PYTHONHASHSEED": "0"}, seed_globals=True),
-}
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -223,12 +214,8 @@ class _Reproducing:
     def _probed(self, subject: Subject, evidence: Evidence, made_by: RunRecord) -> dict[str, tuple[Signature, ...]]:
         """As few tries as answer the question: each takes as long as the step."""
         found = {SAME: subject.tried(PROBES[SAME], 1)}
-        if found[SAME][0] != evidence.again:  # it differs from itself: what makes it agree?
-            for name in (ONE_THREAD, HASH_0, SEEDED):
-                found[name] = subject.tried(PROBES[name], 2)
-                if found[name][0] == found[name][1]:
-                    break
-            return found
+        if found[SAME][0] != evidence.again:
+            return found | subject.steadied()
         if evidence.data:
             return found
         probes = [PROBES[name] for name in (ONE_THREAD, HASH_0, HASH_1)]

@@ -160,12 +160,7 @@ class LocalRunner:
     ) -> tuple[RunRecord, bool]:
         now = project.clock.now_us()
         settings = project.settings
-        unknown = [name for name in ask.restart_from if name not in {node.name for node in graph.nodes}]
-        if unknown:
-            raise UsageError(
-                f"pipeline '{graph.pipeline}' has no step '{unknown[0]}'",
-                hint=did_you_mean(unknown[0], [node.name for node in graph.nodes]),
-            )
+        force = forced(graph, ask.restart_from)
         wanted = RunRecord(
             id=run_id(graph.pipeline, now),
             pipeline=graph.pipeline,
@@ -186,7 +181,7 @@ class LocalRunner:
             environment=environment(),
             options={
                 "cache": ask.cache,
-                "force": sorted(graph.downstream(*ask.restart_from)) if ask.restart_from else [],
+                "force": force,
                 "profile": settings.profile,
                 "folder": os.path.relpath(os.getcwd(), settings.root),
             },
@@ -293,6 +288,15 @@ def recorded_code(project: Project, services: Services, graph: Graph) -> dict[st
         "sources": name,
         "path": project.fingerprints.search_path(),
     }
+
+
+def forced(graph: Graph, restart_from: Sequence[str]) -> list[str]:
+    """These steps and all that follow. Raises UsageError where there is no such step."""
+    names = [node.name for node in graph.nodes]
+    for name in restart_from:
+        if name not in names:
+            raise UsageError(f"pipeline '{graph.pipeline}' has no step '{name}'", hint=did_you_mean(name, names))
+    return sorted(graph.downstream(*restart_from)) if restart_from else []
 
 
 def step_codes(services: Services, graph: Graph) -> dict[str, str]:

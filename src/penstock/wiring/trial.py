@@ -15,6 +15,7 @@ import msgspec
 
 from ..authoring.identity import is_notebook, load_module, split_target
 from ..core.errors import PenstockError
+from ..engine.listener import Silent
 from ..graph import Graph
 from ..ports.agreement import Agreement, Tolerance
 from ..ports.artifacts import ArtifactRef
@@ -116,10 +117,11 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 Message: TypeAlias = Began | Happened | Said | Progressed | Compared | Ended | Refused
 
 
-class Teller:
+class Teller(Silent):
     """The listener that writes down all it hears, for the process at the other end of a pipe."""
 
     def __init__(self, to: BinaryIO) -> None:
+        super().__init__()
         self._to = to
         self._encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -138,12 +140,6 @@ class Teller:
 
     def text(self, step: str, index: str, text: str) -> None:
         self.tell(Said(step, index, text))
-
-    def waiting(self, step: str, index: str, run_id: str) -> None:
-        return
-
-    def stopping(self, at_once: bool) -> None:
-        return
 
 
 class _Given:

@@ -9,7 +9,7 @@ import msgspec
 
 from ..core.errors import RunFailedError
 from ..core.ids import slug
-from ..engine.causes import HASH_0, ONE_THREAD, SEEDED, Signature, self_disagreement
+from ..engine.causes import self_disagreement
 from ..engine.replay import done_before, effects, never, reversed_order
 from ..engine.reproduction import Runs
 from ..engine.verification import Condition, Finding, Passes, findings, unjudged, variables
@@ -20,7 +20,6 @@ from ..ports.records import RunState
 from .copying import DEFAULT, Layout, Terms, add_present, emptied
 from .laboratory import Laboratory, fresh_home, own_settings
 from .project import Project
-from .reproducing import PROBES
 from .trials import Interpreter, Tried
 
 _HASH = "PYTHONHASHSEED"
@@ -165,13 +164,8 @@ def _searched(finding: Finding, laboratory: Laboratory, first: Tried, tell: Call
     )
     if subject is None:
         return finding
-    found: dict[str, tuple[Signature, ...]] = {}
-    for name in (ONE_THREAD, HASH_0, SEEDED):
-        probe = PROBES[name]
-        found[name] = subject.tried(probe, 2)
-        if found[name][0] == found[name][1]:
-            break
-    return msgspec.structs.replace(finding, cause=self_disagreement(found, "it gives something else each time"))
+    cause = self_disagreement(subject.steadied(), "it gives something else each time")
+    return msgspec.structs.replace(finding, cause=cause)
 
 
 def _with_variables(finding: Finding, laboratory: Laboratory, first: Runs) -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from penstock.engine.difference import Difference, diff
 from penstock.engine.explain import Explanation, why
 from penstock.ports.records import StepState
 from penstock.wiring.runner import find_run
+
+from .test_plan import Bench, forget_modules
 
 SHAPING = "def scaled(row):\n    return row * 2\n"
 
@@ -80,21 +81,15 @@ def flow(uri: str, depths: list[int] = [4, 6], least: int = 0) -> None:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    place = Path(__file__).with_name("test_plan.py")
-    spec = importlib.util.spec_from_file_location("plan_bench", place)
-    assert spec is not None
-    assert spec.loader is not None
-    shared = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(shared)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setenv("WHY_REGION", "north")
-    found = shared.Bench(tmp_path)
+    found = Bench(tmp_path)
     text = FLOW.replace("@step\n", '@step(isolation="thread")\n').replace("@step(env", '@step(isolation="thread", env')
     (tmp_path / "flow.py").write_text(text)
     (tmp_path / "shaping.py").write_text(SHAPING)
     yield found
-    shared.forget_modules(tmp_path)
+    forget_modules(tmp_path)
 
 
 def explained(bench: Any, step: str, index: str = "", run: str = "last") -> Explanation:

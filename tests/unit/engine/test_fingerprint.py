@@ -111,16 +111,6 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         Fingerprints(tmp_path).of("gone.py:go")
 
 
-def test_a_function_outside_the_root_is_read_where_it_is(tmp_path: Path) -> None:
-    inside = tmp_path / "project"
-    inside.mkdir()
-    project(tmp_path, flow="def go(x):\n    return x\n")
-    space: dict[str, object] = {}
-    exec(compile((tmp_path / "flow.py").read_text(), str(tmp_path / "flow.py"), "exec"), space)
-    found = Fingerprints(inside).of("../elsewhere/flow.py:go", function=space["go"])  # type: ignore[arg-type]
-    assert [part.name for part in found.parts] == ["flow.py:go"]
-
-
 def test_a_ready_made_step_counts_by_the_package_version(tmp_path: Path) -> None:
     found = Fingerprints(tmp_path).of("penstock.authoring.ready:deploy")
     assert found.packages == {"penstock": package_versions()["penstock"]}

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ...core.errors import ArtifactCorruptError, MissingExtraError, NotFoundError, UsageError, did_you_mean
+from ...core.errors import MissingExtraError, NotFoundError, UsageError, did_you_mean
 from ...core.units import shown_size
 from ...engine.comparison import instance, place
 from ...graph import Graph
@@ -395,15 +395,7 @@ def _write_tree(artifacts: ArtifactStore, ref: ArtifactRef, target: Path | None,
         _copy(artifacts.blobs.open_local(ref.blobs[0].digest, ref.blobs[0].size_bytes), target)
         return
     with _writing(target):
-        for blob in ref.blobs:
-            place = target / blob.path
-            if not place.resolve().is_relative_to(target.resolve()):
-                raise ArtifactCorruptError(f"the artifact {ref.digest[:12]} names a path outside itself: {blob.path!r}")
-            if blob.path.endswith("/"):
-                place.mkdir(parents=True, exist_ok=True)
-            else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(artifacts.blobs.open_local(blob.digest, blob.size_bytes), place)
+        artifacts.unpack(ref, target, shutil.copyfile)
 
 
 @contextlib.contextmanager

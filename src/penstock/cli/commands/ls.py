@@ -7,7 +7,7 @@ import argparse
 from ...core.errors import UsageError, did_you_mean
 from ...ports.records import RunState, RunSummary
 from ...ports.runlog import RunQuery
-from ..opening import project_for
+from ..opening import project_for, tag
 from ..records import counts_shown, run_facts
 from ..render import print_json, shown_instant, shown_seconds, shown_state, table
 
@@ -30,7 +30,7 @@ def execute(arguments: argparse.Namespace) -> int:
     query = RunQuery(
         pipeline=arguments.pipeline,
         state=_state(arguments.state),
-        tags=dict(_tag(text) for text in arguments.tag),
+        tags=dict(tag(text) for text in arguments.tag),
         limit=max(1, arguments.limit),
     )
     runs = project_for(arguments).store.list_runs(query)
@@ -59,10 +59,3 @@ def _state(text: str | None) -> RunState | None:
     if text not in known:
         raise UsageError(f"--state: there is no state '{text}'", hint=did_you_mean(text, known))
     return RunState(text)
-
-
-def _tag(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UsageError(f"--tag {text}: write --tag KEY=VALUE")
-    return name, value

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from ...core.errors import UsageError, did_you_mean
 from ...engine.hidden.declared import told
 from ...engine.plan import PlanItem
 from ...wiring.planning import plan_run
 from ..app import Parser
-from ..opening import load_pipeline, settings_for, traced
+from ..opening import load_pipeline, parse_with_file, settings_for, traced
 from ..records import hidden_facts
 from ..render import counted, paint, print_json, shown_seconds, speaks_unicode, table
-from .run import parameters_of
+from .run import add_parameters, parameters_of
 
 COMMON = ("profile", "json")
 
@@ -41,28 +40,17 @@ examples:
   penstock plan churn.py --depths 4,6,8 --diff
   penstock plan pipelines.py:nightly --params prod.yaml --json
 """
+    add_parameters(parser)
     add = parser.add_argument
-    add("--params", metavar="FILE", help="parameters from a YAML, TOML or JSON file; flags win")
-    add("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter whose name is a flag here")
     add("--no-cache", action="store_true", help="as `run --no-cache`")
     add("--from", dest="restart_from", action="append", default=[], metavar="STEP", help="as `run --from STEP`")
     add("--diff", action="store_true", help="show the changed lines of code")
 
 
 def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """The command's flags anywhere; the first other word is the file; what follows it is the pipeline's."""
     if any(word in ("-h", "--help") for word in words):
         parser.parse_args(["--help"])
-    arguments, rest = parser.parse_known_args(words)
-    if not rest:
-        raise UsageError("penstock plan: which file?", hint="penstock plan FILE.py")
-    if rest[0].startswith("-"):
-        flag = rest[0].partition("=")[0]
-        near = did_you_mean(flag, parser.known_flags())
-        hint = near if near.startswith("did") else "the pipeline's own parameters follow the file"
-        raise UsageError(f"penstock plan has no flag '{flag}'", hint=hint)
-    arguments.file, arguments.words, arguments.flags = rest[0], rest[1:], parser.known_flags()
-    return arguments
+    return parse_with_file(parser, words)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -6,14 +6,13 @@ import argparse
 from typing import Any
 
 from ...core.errors import UsageError
-from ...engine.causes import Cause
 from ...engine.comparison import instance
 from ...engine.reproduction import StepVerdict
 from ...ports.agreement import Tolerance, Verdict
 from ...wiring.reproducing import Reproduction, Wish, reproduce
 from ...wiring.runner import find_run
 from ..exits import Exit
-from ..opening import project_for
+from ..opening import positive, project_for
 from ..render import counted, paint, print_json, shortened, table
 from ..verdicts import add_copying_flags, cause_lines, experimenting, mark, terms_of
 
@@ -43,7 +42,7 @@ examples:
     add("--here", action="store_true", help="in the present environment, not in the recorded one")
     add("--rtol", type=_distance, metavar="X", help="relative tolerance of floats (default: 1e-9; 1e-5 for 32 bits)")
     add("--atol", type=_distance, default=0.0, metavar="X", help="absolute tolerance of floats (default: 0)")
-    add("--workers", type=_count, default=1, metavar="N", help="steps at the same time (default: 1)")
+    add("--workers", type=positive, default=1, metavar="N", help="steps at the same time (default: 1)")
     add("--no-search", action="store_true", help="do not look for the cause: it runs the step a few times more")
     add_copying_flags(parser)
     add("--quiet", "-q", action="store_true", help="say nothing before the result")
@@ -134,13 +133,9 @@ def _ending(found: Reproduction) -> list[str]:
     lines = [paint(f"different: the first step that differs is '{name}'", "red")]
     if origin is not first:
         lines.append(f"what grew into it began in '{instance(origin.step, origin.index)}', within the tolerance")
-    lines += _causes(found.causes)
+    lines += [line for each in found.causes for line in cause_lines(each)]
     lines.append(f"the new run: PENSTOCK_HOME={found.store} penstock show")
     return lines
-
-
-def _causes(causes: tuple[Cause, ...]) -> list[str]:
-    return [line for each in causes for line in cause_lines(each)]
 
 
 def _distance(text: str) -> float:
@@ -151,9 +146,3 @@ def _distance(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise UsageError(f"penstock reproduce: a tolerance is a number from 0 up, not '{text}'", hint="--rtol 1e-6")
     return value
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
-    return int(text)

@@ -15,7 +15,7 @@ from ...authoring.signature import shown_type
 from ...core.errors import ConfigError, ParameterError, UsageError, did_you_mean
 from ...wiring.runner import LocalRunner
 from ..app import Parser
-from ..opening import load_pipeline, settings_for, traced
+from ..opening import load_pipeline, parse_with_file, positive, settings_for, tag, traced
 from ..watching import watched
 
 COMMON = ("profile", "json")
@@ -36,9 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "penstock run FILE.py[:PIPELINE] [flags] [the pipeline's parameters]"
     parser.epilog = EXAMPLES
     add_how(parser)
+    add_parameters(parser)
     add = parser.add_argument
-    add("--params", metavar="FILE", help="parameters from a YAML, TOML or JSON file; flags win")
-    add("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter whose name is a flag here")
     add("--no-cache", action="store_true", help="run every step, take nothing from the cache")
     add(
         "--from",
@@ -57,30 +56,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_how(parser: argparse.ArgumentParser) -> None:
     """Flags that `run` and `resume` share."""
     add = parser.add_argument
-    add("--workers", type=_positive, metavar="N", help="steps at the same time (default: one per processor)")
+    add("--workers", type=positive, metavar="N", help="steps at the same time (default: one per processor)")
     add("--one-process-per-step", action="store_true", help="every step in a process of its own, by `exec-step`")
     add("--fail-on-gate", action="store_true", help="exit code 3 when a gate refuses")
     add("--quiet", "-q", action="store_true", help="say nothing unless the run does not succeed")
 
 
+def add_parameters(parser: argparse.ArgumentParser) -> None:
+    """Flags of every command that is given a pipeline's parameters."""
+    add = parser.add_argument
+    add("--params", metavar="FILE", help="parameters from a YAML, TOML or JSON file; flags win")
+    add("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter whose name is a flag here")
+
+
 def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """The command's flags anywhere; the first other word is the file; what follows it is the pipeline's."""
-    wants_help = any(word in ("-h", "--help") for word in words)
-    arguments, rest = parser.parse_known_args([word for word in words if word not in ("-h", "--help")])
-    if not rest:
-        if wants_help:
-            parser.parse_args(["--help"])
-        raise UsageError("penstock run: which file?", hint="penstock run FILE.py")
-    if rest[0].startswith("-"):
-        flag = rest[0].partition("=")[0]
-        near = did_you_mean(flag, parser.known_flags())
-        raise UsageError(
-            f"penstock run has no flag '{flag}'",
-            hint=near if near.startswith("did") else "the pipeline's own parameters follow the file",
-        )
-    arguments.file, arguments.words = rest[0], rest[1:]
-    arguments.help, arguments.flags = wants_help, parser.known_flags()
-    arguments.parser = parser
+    """With a file, `--help` tells of its pipeline's parameters too."""
+    own = [word for word in words if word not in ("-h", "--help")]
+    wants_help = len(own) < len(words)
+    if wants_help and not parser.parse_known_args(own)[1]:
+        parser.parse_args(["--help"])
+    arguments = parse_with_file(parser, own)
+    arguments.help, arguments.parser = wants_help, parser
     return arguments
 
 
@@ -109,7 +105,7 @@ def execute(arguments: argparse.Namespace) -> int:
         "one_process_per_step": arguments.one_process_per_step,
         "workers": arguments.workers,
         "name": arguments.name,
-        "tags": dict(_tag(text) for text in arguments.tag),
+        "tags": dict(tag(text) for text in arguments.tag),
         "idempotency_key": arguments.idempotency_key,
         "trigger": "cli",
     }
@@ -291,16 +287,3 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"'{key}' is there twice")
         table[key] = value
     return table
-
-
-def _tag(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UsageError(f"--tag {text}: write --tag KEY=VALUE")
-    return name, value
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
-    return int(text)

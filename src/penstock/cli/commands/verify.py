@@ -7,17 +7,16 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.errors import UsageError, did_you_mean
 from ...engine.comparison import instance
 from ...engine.verification import Finding
 from ...wiring.project import Project
 from ...wiring.verifying import Verification, verify
 from ..app import Parser
 from ..exits import Exit
-from ..opening import load_pipeline, settings_for, traced
+from ..opening import load_pipeline, parse_with_file, settings_for, traced
 from ..render import counted, paint, print_json, shortened
 from ..verdicts import add_copying_flags, cause_lines, experimenting, terms_of
-from .run import parameters_of
+from .run import add_parameters, parameters_of
 
 COMMON = ("profile", "json")
 
@@ -42,28 +41,17 @@ examples:
   penstock verify churn.py
   penstock verify pipelines.py:nightly --params small.yaml --json
 """
+    add_parameters(parser)
     add = parser.add_argument
-    add("--params", metavar="FILE", help="parameters from a YAML, TOML or JSON file; flags win")
-    add("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter whose name is a flag here")
     add("--no-search", action="store_true", help="do not look for the cause: it runs the step a few times more")
     add_copying_flags(parser)
     add("--quiet", "-q", action="store_true", help="say nothing before the result")
 
 
 def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """The command's flags anywhere; the first other word is the file; what follows it is the pipeline's."""
     if any(word in ("-h", "--help") for word in words):
         parser.parse_args(["--help"])
-    arguments, rest = parser.parse_known_args(words)
-    if not rest:
-        raise UsageError("penstock verify: which file?", hint="penstock verify FILE.py")
-    if rest[0].startswith("-"):
-        flag = rest[0].partition("=")[0]
-        near = did_you_mean(flag, parser.known_flags())
-        hint = near if near.startswith("did") else "the pipeline's own parameters follow the file"
-        raise UsageError(f"penstock verify has no flag '{flag}'", hint=hint)
-    arguments.file, arguments.words, arguments.flags = rest[0], rest[1:], parser.known_flags()
-    return arguments
+    return parse_with_file(parser, words)
 
 
 def execute(arguments: argparse.Namespace) -> int:

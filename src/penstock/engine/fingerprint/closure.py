@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from ...core.canonical import digest_json
-from ...ports.records import CodePart, Fingerprint, HiddenInput, HiddenKind
+from ...ports.records import Fingerprint, HiddenInput, HiddenKind
 from .distributions import Distributions
 from .facts import Import, Mention
 from .imports import Imports, Registries
@@ -93,16 +93,11 @@ class Closure:
         self.pieces = (*self._parts(), *self._import_parts(), *self._binaries)
         return Fingerprint(
             digest=digest_json([self._records, self._packages]),
-            parts=tuple(CodePart(each.name, each.digest, self._text(each)) for each in self.pieces),
+            parts=tuple(each.part(self._sources.get(each.path)) for each in self.pieces),
             packages=dict(sorted(self._packages.items())),
             unseen=tuple(self._unseen),
             hidden=tuple(self._hidden),
         )
-
-    def _text(self, piece: Piece) -> str:
-        """The lines as they are written."""
-        file = self._sources.get(piece.path)
-        return "" if file is None else "\n".join(file.lines(first, last) for first, last in piece.spans)
 
     def _parts(self) -> list[Piece]:
         parts: list[Piece] = []
@@ -252,7 +247,7 @@ class Closure:
         """A name that may come from `from x import *`."""
         name, found = chain[0], False
         for star in file.facts.stars:
-            place = self._locate(file, star)
+            place = self._modules.locate(file, star)
             source = None if place is None or place.file is None else self._project.file(place.file)
             if place is None or source is None:
                 continue
@@ -261,22 +256,19 @@ class Closure:
                 found = self._attribute(file, place, chain, 0, sure=False) or found
         if not found and not file.facts.has(name) and not _is_builtin(name):
             for star in file.facts.stars:
-                if self._locate(file, star) is None:
+                if self._modules.locate(file, star) is None:
                     self._outside(star.module, (name,), file, star)
                     found = True
         return found
 
     # ---- imports
 
-    def _locate(self, file: SourceFile, each: Import) -> Place | None:
-        return self._modules.locate(file, each)
-
     def _import(
         self, file: SourceFile, each: Import, rest: tuple[str, ...], line: int = 0, alias: str | None = None
     ) -> None:
         """Add what an import, and the attributes read of it, stand for."""
         chain = rest if each.attr is None else (each.attr, *rest)
-        place = self._locate(file, each)
+        place = self._modules.locate(file, each)
         if place is None:
             self._outside(each.module, chain, file, each, line)
         else:
@@ -332,7 +324,7 @@ class Closure:
             if number not in named:
                 self._add(file, number)
         for star in facts.stars:
-            place = self._locate(file, star)
+            place = self._modules.locate(file, star)
             if place is not None:
                 self._attribute(file, place, (), star.line)
         self._records.append(["module", found, self._edges])
@@ -369,7 +361,8 @@ class Closure:
     def _names_module(self, file: SourceFile, name: str) -> bool:
         """Whether a name stands for a module, as far as imports say."""
         return any(
-            each.attr is None or self._locate(file, Import(f"{each.module}.{each.attr}".lstrip("."), each.level))
+            each.attr is None
+            or self._modules.locate(file, Import(f"{each.module}.{each.attr}".lstrip("."), each.level))
             for each in file.facts.imports.get(name, ())
         )
 

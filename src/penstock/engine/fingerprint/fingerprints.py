@@ -38,14 +38,14 @@ class Fingerprints:
         self._known: dict[str, Fingerprint] = {}
         self._walks: Callable[[SourceFile, str], Walked] | None = None
 
-    def of(self, target: str, *, function: Callable[..., Any] | None = None) -> Fingerprint:
+    def of(self, target: str) -> Fingerprint:
         """The fingerprint of "relative/file.py:qualname", or of a ready-made step "penstock.module:qualname".
 
-        `function` helps where the file is outside the root. Raises NotFoundError where there is no such file.
+        Raises NotFoundError where there is no such file.
         """
         found = self._known.get(target)
         if found is None:
-            found = self._known[target] = self._of(target, function)
+            found = self._known[target] = self._of(target)
         return found
 
     def of_source(self, name: str, source_text: str | None, globals: Mapping[str, Any]) -> Fingerprint | None:
@@ -67,22 +67,19 @@ class Fingerprints:
         """The folders of the project that imports are looked for in, relative to its root."""
         return [os.path.relpath(entry, self._root) for entry in self._project.path_entries()]
 
-    def _of(self, target: str, function: Callable[..., Any] | None) -> Fingerprint:
+    def _of(self, target: str) -> Fingerprint:
         place, _, qualname = target.rpartition(":")
         if not place.endswith(".py"):
             return _ready_made(target, place)
         file = self._project.file(os.path.normpath(os.path.join(self._root, place)))
-        if file is not None:
-            kept = self._kept.find(target)
-            if kept is not None:
-                return kept
-        else:
-            file = self._file_of(function)
         if file is None:
             raise NotFoundError(
                 f"the code of step '{target}' cannot be read: there is no file {place} under {self._root}",
                 hint="run from the project's folder, or move the file back",
             )
+        kept = self._kept.find(target)
+        if kept is not None:
+            return kept
         if self._walks is None:
             from .closure import Walks  # where everything was kept, no names are followed
 
@@ -91,10 +88,6 @@ class Fingerprints:
         if self._project.owns(file.path):
             self._kept.keep(target, found, pieces)
         return found
-
-    def _file_of(self, function: Callable[..., Any] | None) -> SourceFile | None:
-        code = getattr(function, "__code__", None)
-        return None if code is None else self._project.file(os.path.abspath(code.co_filename))
 
 
 def _ready_made(target: str, module: str) -> Fingerprint:

@@ -13,7 +13,7 @@ from ...core.canonical import digest_bytes, digest_json
 from ...ports.records import CodePart, Fingerprint, HiddenInput
 from ..environment import package_versions
 from .memo import Memo
-from .project import Project
+from .project import Project, SourceFile
 
 Spans = tuple[tuple[int, int], ...]  # first and last lines
 
@@ -25,6 +25,11 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     digest: str
     path: str = ""
     spans: Spans = ()
+
+    def part(self, file: SourceFile | None) -> CodePart:
+        """With the lines as they are written in its file."""
+        lines = [] if file is None else [file.lines(first, last) for first, last in self.spans]
+        return CodePart(self.name, self.digest, "\n".join(lines))
 
 
 Walked = tuple[Fingerprint, tuple[Piece, ...]]
@@ -59,7 +64,7 @@ class KeptFingerprints:
         same = all(self._project.folder_digest(path) == digest for path, digest in kept.folders.items())
         if not same or any(self._project.file_digest(path) != digest for path, digest in kept.files.items()):
             return None
-        parts = tuple(CodePart(each.name, each.digest, self._text(each)) for each in kept.pieces)
+        parts = tuple(each.part(self._project.file(each.path) if each.path else None) for each in kept.pieces)
         return Fingerprint(kept.digest, parts, kept.packages, kept.unseen, kept.hidden)
 
     def keep(self, target: str, found: Fingerprint, pieces: tuple[Piece, ...]) -> None:
@@ -77,7 +82,3 @@ class KeptFingerprints:
         if self._surroundings is None:
             self._surroundings = digest_json([package_versions(), *self._project.search_path()])
         return self._surroundings
-
-    def _text(self, piece: Piece) -> str:
-        file = self._project.file(piece.path) if piece.path else None
-        return "" if file is None else "\n".join(file.lines(first, last) for first, last in piece.spans)

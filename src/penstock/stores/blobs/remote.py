@@ -90,11 +90,8 @@ class RemoteBlobs:
         return place
 
     def size(self, digest: str) -> int | None:
-        try:
-            found: int = self._ask("look at", lambda fs: fs.info(self._key(digest)))["size"]
-        except FileNotFoundError:
-            return None
-        return found
+        about = self._about(digest)
+        return None if about is None else int(about["size"])
 
     def keep(self, digest: str, size_bytes: int) -> bool:
         return self.size(digest) == size_bytes  # an object's age cannot be set; a put of it writes it anew
@@ -117,12 +114,8 @@ class RemoteBlobs:
         self._place(digest).unlink(missing_ok=True)
 
     def collect(self, digest: str, older_than_s: float) -> bool:
-        try:
-            about = self._ask("look at", lambda fs: fs.info(self._key(digest)))
-        except FileNotFoundError:
-            return False
-        now = self.now_s()
-        if now - _written(about, now) < older_than_s:
+        about, now = self._about(digest), self.now_s()
+        if about is None or now - _written(about, now) < older_than_s:
             return False
         self.delete(digest)
         return True
@@ -199,14 +192,18 @@ class RemoteBlobs:
 
     def _fresh(self, digest: str, size: int) -> bool:
         """Whether the store has the same bytes and has had them for so short a time that `gc` leaves them alone."""
-        try:
-            about = self._ask("look at", lambda fs: fs.info(self._key(digest)))
-        except FileNotFoundError:
-            return False
-        now = self.now_s()
-        return bool(about["size"] == size and now - _written(about, 0.0) < _FRESH_S)
+        about, now = self._about(digest), self.now_s()
+        return about is not None and about["size"] == size and now - _written(about, 0.0) < _FRESH_S
 
     # -- the other side -------------------------------------------------------------------------------------------
+
+    def _about(self, digest: str) -> dict[str, Any] | None:
+        """What the store says of an object; None where it is not there."""
+        try:
+            found: dict[str, Any] = self._ask("look at", lambda fs: fs.info(self._key(digest)))
+        except FileNotFoundError:
+            return None
+        return found
 
     def _where(self, digest: str) -> str:
         return f"{self.url}/objects/{digest[:2]}/{digest[2:]}"
