@@ -87,6 +87,7 @@ class Execution:
             on_logging=lambda: keep_logging(self._sink),
             on_reads=self._observe,
         )
+        self._fresh = False
         self._watch: Watch | None = None
         self._seen: dict[str, tuple[str, str]] = {}  # declared file or folder -> kind and version, before it was read
 
@@ -135,6 +136,7 @@ class Execution:
     def _begin(self) -> tuple[LoadedStep, dict[str, Any]]:
         task = self._task
         loaded = self._services.loader.load(task.target, task.payload)
+        self._fresh, loaded.has_run = not loaded.has_run, True
         self._context.input_digests = {name: artifact_digests(each) for name, each in task.arguments.items()}
         arguments = {}
         for name, argument in task.arguments.items():
@@ -311,6 +313,7 @@ class Execution:
         outcome.metrics = {clean(name): value for name, value in self._context.metrics.items()}
         outcome.note = None if self._context.note is None else clean(self._context.note)
         outcome.checkpointed = self._context.checkpointed
+        outcome.fresh = self._fresh
         if outcome.failure is None and (self._seen or (self._watch is not None and self._watch.found)):
             outcome.hidden = tuple(
                 HiddenInput(each.kind, clean(each.name), clean(each.where)) for each in self._hidden()

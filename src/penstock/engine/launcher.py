@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic
 from typing import Protocol
 
 import msgspec
@@ -28,6 +29,7 @@ from .retry import next_delay
 from .services import Services
 from .tasks import StepOutcome, StepTask, TaskArgument, cache_key, flat_digests
 
+_LOOK_S = 1.0
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -61,6 +63,8 @@ class Launcher:
         self._clock: Clock = services.clock
         self._fingerprints: dict[str, Fingerprint | None] = {}
         self._parts: dict[str, dict[str, str] | None] = {}
+        # Target -> when its files were last looked at, and those that were edited meanwhile.
+        self._looked: dict[str, tuple[float, tuple[HiddenInput, ...]]] = {}
         self._use_cache = bool(record.options.get("cache", True))
         self._forced = frozenset(record.options.get("force", ()))
         self._host, self._pid = os.uname().nodename, os.getpid()
@@ -255,20 +259,21 @@ class Launcher:
         if failure is None:
             if outcome.checkpointed or task.attempt > 1:  # an attempt before it may have left one
                 self._clear_checkpoint(task)
-            hidden = self._hidden(task, outcome)
+            hidden, edited = self._hidden(task, outcome), self._edited(prepared, outcome)
+            is_kept = not edited and (not hidden or self._services.hidden == "warn")
             return StepSucceeded(
                 at=now,
                 step=task.step,
                 index=task.index,
                 attempt=task.attempt,
                 outputs=outcome.outputs,
-                key=None if hidden and self._services.hidden != "warn" else prepared.started.key,
+                key=prepared.started.key if is_kept else None,
                 observations=outcome.observations,
                 metrics=outcome.metrics,
                 note=outcome.note,
                 seconds=outcome.seconds,
                 cpu_seconds=outcome.cpu_seconds,
-                hidden=hidden,
+                hidden=(*hidden, *edited),
             )
         failure = self.healing.explained(Item(task.step, task.index), failure)
         same = self._is_same(prepared, failure)
@@ -285,6 +290,19 @@ class Launcher:
             seconds=outcome.seconds,
             cpu_seconds=outcome.cpu_seconds,
         )
+
+    def _edited(self, prepared: Prepared, outcome: StepOutcome) -> tuple[HiddenInput, ...]:
+        """Files that were edited since the key was made: the process that ran the step may have imported the newer
+        code. Asked where a process ran it for the first time, and otherwise once a second. Once there is one it stays,
+        for nobody knows which processes have it."""
+        target, now = prepared.task.target, monotonic()
+        if prepared.started.key is None:
+            return ()
+        looked_at, found = self._looked.get(target, (0.0, ()))
+        if not found and (outcome.fresh or now - looked_at >= _LOOK_S):
+            found = tuple(HiddenInput("code", name) for name in self._services.fingerprints.edited(target))
+            self._looked[target] = now, found
+        return found
 
     def _hidden(self, task: StepTask, outcome: StepOutcome) -> tuple[HiddenInput, ...]:
         """What the result may depend on that the step does not declare: seen while it ran, or written in its code."""

@@ -21,6 +21,10 @@ class FingerprintSource(Protocol):
 
     def of(self, target: str) -> Fingerprint | None: ...
 
+    def edited(self, target: str) -> list[str]:
+        """Files whose edits, since the fingerprint was taken, make the code another one."""
+        ...
+
 
 class Services:
     """Ports by name. Adapters that a run may never need come as functions that make them."""

@@ -95,6 +95,7 @@ class StepOutcome(msgspec.Struct, omit_defaults=True, gc=False):
     cpu_seconds: float = 0.0
     hidden: tuple[HiddenInput, ...] = ()  # all that was seen, declared or not
     checkpointed: bool = False  # it asked for its checkpoint folder
+    fresh: bool = False  # the first time that its process ran this code, which it may just have imported
 
 
 TASK_ENCODER = msgspec.msgpack.Encoder()

@@ -85,15 +85,16 @@ class Observation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: str
 
 
-HiddenKind = Literal["file", "folder", "environment", "network", "process", "random", "clock"]
+HiddenKind = Literal["file", "folder", "environment", "network", "process", "random", "clock", "code"]
 
 
 class HiddenInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Something that a step's result may depend on and its key does not cover, as it was noticed.
 
     `name` is a path, a variable, host:port, a program or a generator; a call that was found by reading the code ends
-    in "()", a fork is "fork". "*" is all variables, or more of a kind than are told apart. `where` is file:line of the
-    user's code, "" where no line of it was found.
+    in "()", a fork is "fork", and of "code" a file of the project that was edited while the run went on. "*" is all
+    variables, or more of a kind than are told apart. `where` is file:line of the user's code, "" where no line of it
+    was found.
     """
 
     kind: HiddenKind

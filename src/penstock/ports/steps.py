@@ -11,7 +11,7 @@ from ..core.promises import promised
 class LoadedStep:
     """A step's function with its annotations resolved."""
 
-    __slots__ = ("fn", "is_async", "outputs", "parameters", "promised", "result_type", "returns", "target")
+    __slots__ = ("fn", "has_run", "is_async", "outputs", "parameters", "promised", "result_type", "returns", "target")
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class LoadedStep:
         self.promised = _promises(fn, outputs, result_type)  # for a check of what is returned
         self.result_type = result_type  # the NamedTuple or dataclass when a step has several outputs
         self.is_async = is_async
+        self.has_run = False  # in this process
 
 
 class StepLoader(Protocol):

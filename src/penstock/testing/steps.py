@@ -93,6 +93,9 @@ class _NoFingerprints:
     def of(self, target: str) -> Fingerprint | None:
         return None
 
+    def edited(self, target: str) -> list[str]:
+        return []
+
 
 class NamedCode:
     """Fingerprints by name: within one process a step's code is what it was. A replaced step is another one."""
@@ -102,6 +105,9 @@ class NamedCode:
 
     def of(self, target: str) -> Fingerprint | None:
         return Fingerprint(digest_json([target, self._replaced]))
+
+    def edited(self, target: str) -> list[str]:
+        return []
 
 
 def bound_services(

@@ -177,6 +177,11 @@ class _StepFingerprints:
         enclosed = {name: cell.cell_contents for name, cell in zip(code.co_freevars, closure, strict=True)}
         return self._fingerprints.of_source(target, source, function.__globals__ | enclosed)
 
+    def edited(self, target: str) -> list[str]:
+        if target in self._functions or target.startswith("<notebook>:"):
+            return []
+        return self._fingerprints.edited(target)
+
 
 def _boundaries() -> list[BoundaryCheck]:
     from ..data import boundary_checks

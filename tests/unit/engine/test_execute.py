@@ -53,6 +53,9 @@ class NoCode:
     def of(self, target: str) -> Fingerprint | None:
         return None
 
+    def edited(self, target: str) -> list[str]:
+        return []
+
 
 def execution(fn: Callable[..., Any], text: list[str], returns: Any = Any, **arguments: TaskArgument) -> Execution:
     services = Services(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.canonical import digest_json
-from ...core.errors import NotFoundError
+from ...core.errors import NotFoundError, PenstockError
 from ...ports.records import CodePart, Fingerprint
 from ..environment import package_versions
 from .distributions import Distributions
@@ -27,6 +27,7 @@ class Fingerprints:
 
     def __init__(self, root: Path, cache_dir: Path | None = None) -> None:
         self._root = os.path.realpath(root)
+        self._cache_dir = cache_dir
         self._memo = Memo(cache_dir)
         self._distributions = Distributions(self._memo)
         self.refresh()
@@ -37,6 +38,20 @@ class Fingerprints:
         self._kept = KeptFingerprints(self._memo, self._project)
         self._known: dict[str, Fingerprint] = {}
         self._walks: Callable[[SourceFile, str], Walked] | None = None
+        self._now: tuple[dict[str, tuple[int, int]], Fingerprints] | None = None
+
+    def edited(self, target: str) -> list[str]:
+        """The files whose edits since they were read make a target's code another one; mostly none."""
+        edited = self._project.edited()
+        if not edited:
+            return []
+        if self._now is None or self._now[0] != edited:
+            self._now = edited, Fingerprints(Path(self._root), self._cache_dir)
+        try:
+            is_same = self._now[1].of(target).digest == self.of(target).digest
+        except PenstockError:  # it is gone, or no Python any more
+            is_same = False
+        return [] if is_same else list(edited)
 
     def of(self, target: str) -> Fingerprint:
         """The fingerprint of "relative/file.py:qualname", or of a ready-made step "penstock.module:qualname".

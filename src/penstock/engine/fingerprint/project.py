@@ -24,10 +24,18 @@ _STDLIB = sys.stdlib_module_names
 class SourceFile:
     """One file of the project: its place relative to the root, its bytes and, once somebody asks, their facts."""
 
-    __slots__ = ("_analyse", "_facts", "_lines", "content", "digest", "folder", "path", "shown")
+    __slots__ = ("_analyse", "_facts", "_lines", "content", "digest", "folder", "path", "shown", "stamp")
 
-    def __init__(self, path: str, shown: str, content: bytes, analyse: Callable[[str, bytes], ModuleFacts]) -> None:
+    def __init__(
+        self,
+        path: str,
+        shown: str,
+        content: bytes,
+        analyse: Callable[[str, bytes], ModuleFacts],
+        stamp: tuple[int, int] = (0, 0),
+    ) -> None:
         self.path = path
+        self.stamp = stamp  # time and size when it was read
         self.shown = shown
         self.content = content
         self.digest = digest_bytes(content)
@@ -47,6 +55,10 @@ class SourceFile:
         if self._lines is None:
             self._lines = self.content.replace(b"\r\n", b"\n").split(b"\n")
         return b"\n".join(self._lines[first - 1 : last]).decode("utf-8", "replace")
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_mtime_ns, found.st_size
 
 
 class Place(NamedTuple):
@@ -87,12 +99,30 @@ class Project:
         if path not in self._files:
             try:
                 with open(path, "rb", buffering=0) as file:
+                    stamp = _stamp(os.fstat(file.fileno()))
                     content = file.read()
             except OSError:
                 self._files[path] = None
             else:
-                self._files[path] = SourceFile(path, self.shown(path), content, self._memo.facts)
+                self._files[path] = SourceFile(path, self.shown(path), content, self._memo.facts, stamp)
         return self._files[path]
+
+    def edited(self) -> dict[str, tuple[int, int]]:
+        """Files that are other ones now than when they were read, by the path that people know -> time and size now."""
+        found = {}
+        for file in self.read():
+            try:
+                now = _stamp(os.stat(file.path))
+                if now == file.stamp:
+                    continue
+                with open(file.path, "rb", buffering=0) as opened:
+                    if digest_bytes(opened.read()) == file.digest:
+                        file.stamp = now
+                        continue
+            except OSError:
+                now = (0, 0)
+            found[file.shown] = now
+        return found
 
     def file_digest(self, path: str) -> str:
         """Digest of a source file or an extension module; "" where there is none."""

@@ -16,7 +16,7 @@ _INSTEAD = {
     "network": "penstock.read(url) reads a table; @step(cache=False) asks every time",
 }
 _WHEN_IT_RUNS = "penstock.context().reads(path) before it is read"
-_VERBS = {
+_VERBS: dict[HiddenKind, str] = {
     "file": "read",
     "folder": "listed",
     "environment": "read",
@@ -85,6 +85,11 @@ def named(each: HiddenInput) -> str:
 
 def told(found: Sequence[HiddenInput]) -> str:
     """What was found, in one line: "read data.csv and DATABASE_URL undeclared"."""
+    edited = [each.name for each in found if each.kind == "code"]
+    if edited:
+        others = told([each for each in found if each.kind != "code"])
+        words = f"may have run newer code: {_joined(edited)} {'was' if len(edited) == 1 else 'were'} edited meanwhile"
+        return f"{others}; {words}" if others else words
     if not found:
         return ""
     by_verb: dict[str, list[str]] = {}
@@ -106,6 +111,8 @@ def hint(found: Sequence[HiddenInput], code: Iterable[str] | None = None) -> str
     >>> hint([HiddenInput("file", "data.csv")], ["def load(path): return open(path).read()"])
     'penstock.context().reads(path) before it is read, or @step(cache_despite="file") to keep it all the same'
     """
+    if any(each.kind == "code" for each in found):
+        return "run the pipeline again: it computes this step with the code as it is then"
     names: dict[str, dict[str, None]] = {}
     instead: dict[str, None] = {}
     texts = None if code is None else [*code]
