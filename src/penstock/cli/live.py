@@ -30,9 +30,9 @@ _BAR = 24
 class LiveProgress(Tally):
     """The listener of `penstock run` on a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
-        self._stream = lasting(sys.stderr)
+        self._stream = lasting(stream or sys.stderr)
         self._area = _Area(self._stream)
         self._running: dict[tuple[str, str], _Line] = {}
         self._stopping = False

@@ -58,25 +58,28 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
 
     def __setitem__(self, key: StepKey, run: StepRun) -> None:
         name, index = key
-        before: StepRun | None = self.get(key)
-        if before is not None:
-            self.states[before.state] -= 1
-        self.states[run.state] += 1
         step = self._steps.get(name)
         if step is None:
             step = self._steps[name] = {}
-        if index and run.state.done:
+        before: StepRun | None = step.get(index) or self.get(key)
+        states = self.states
+        if before is not None:
+            states[before.state] -= 1
+        states[run.state] += 1
+        if not index:
+            step[index] = run
+        elif run.state.done:
             self._pack(key, run)
             step.pop(index, None)
         else:
+            self._forget(key)
             step[index] = run
-            if index:
-                self._forget(key)
 
     def __delitem__(self, key: StepKey) -> None:
         self.states[self[key].state] -= 1
         self._steps[key[0]].pop(key[1], None)
-        self._forget(key)
+        if key[1]:
+            self._forget(key)
         if not self._steps[key[0]] and not self._packed_of[key[0]]:
             del self._steps[key[0]]  # it is as if it had never appeared
 
@@ -102,7 +105,7 @@ class StepRuns(MutableMapping[StepKey, StepRun]):
         return places[at] if places is not None and at < len(places) else 0
 
     def _forget(self, key: StepKey) -> None:
-        if key[1] and self._place(key):
+        if self._place(key):
             above, _, position = key[1].rpartition(".")
             self._packed[key[0]][above][int(position)] = 0
             self._packed_of[key[0]] -= 1
