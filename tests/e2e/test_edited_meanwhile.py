@@ -1,4 +1,4 @@
-"""Code that is edited while its run goes on: what a process imported late is not kept under the name of the old code."""
+"""Code that is edited while its run goes on: what a process imported late is not kept under the older code's key."""
 
 from __future__ import annotations
 
