@@ -38,7 +38,8 @@ def outcome(case: Case) -> Outcome:
         numbered = store.events(run)
         events = [event for _, event in numbered]
         _law([seq for seq, _ in numbered] == list(range(1, len(events) + 1)), "events are missing from the log")
-        _law(list(fold(events).steps.values()) == steps, "the tables are not what the events say")
+        stored = {(step.step, step.index): step for step in steps}
+        _law(dict(fold(events).steps.items()) == stored, "the tables are not what the events say")
         for step in steps:
             for ref in step.outputs.values():
                 project.artifacts.load(ref)

@@ -12,7 +12,8 @@ import msgspec
 from ..core.jsonvalue import loads
 from ..core.location import shown_path
 from ..engine.hidden.declared import told
-from ..graph import Graph, Output
+from ..graph import Argument, Graph, Many, Output
+from ..ports.artifacts import ArtifactRef
 from ..ports.records import Failure, FailureClass, RunState, StepRun, StepState
 
 _FRAME = re.compile(r'^\s*File "([^"]+)", line (\d+)', re.MULTILINE)
@@ -207,12 +208,32 @@ def effects(graph: Graph, steps: Iterable[StepRun]) -> list[Note]:
 
 
 def _output(graph: Graph, steps: list[StepRun]) -> str | None:
-    result = graph.result
-    if not isinstance(result, Output):
-        return None
-    found = [run for run in steps if run.step == result.node and not run.index]
-    ref = found[0].outputs.get(result.field or "output") if found else None
-    return ref.inline if ref is not None and ref.inline != "null" else None
+    """JSON text of what the pipeline returned, where all of it is small values; None of a map, a table, a model."""
+    runs = {run.step: run for run in steps if not run.index}
+    text = _text_of(graph.result, graph, runs)
+    return text if text != "null" else None
+
+
+def _text_of(result: Argument | None, graph: Graph, runs: dict[str, StepRun]) -> str | None:
+    match result:
+        case Output(name, field) if name in runs:
+            outputs = runs[name].outputs
+            if field is None and graph.node(name).several:
+                return _joined({part: _inline(outputs, part) for part in graph.node(name).outputs})
+            return _inline(outputs, field or "output")
+        case Many(items):
+            parts = [_text_of(item, graph, runs) for item in items]
+            return None if None in parts else f"[{','.join(map(str, parts))}]"
+        case _:
+            return None
+
+
+def _inline(outputs: dict[str, ArtifactRef], name: str) -> str | None:
+    return outputs[name].inline if name in outputs else None
+
+
+def _joined(parts: dict[str, str | None]) -> str | None:
+    return None if None in parts.values() else "{" + ",".join(f'"{name}":{text}' for name, text in parts.items()) + "}"
 
 
 def _next(run_id: str, state: RunState, failures: list[Told]) -> list[str]:

@@ -17,6 +17,7 @@ from .redaction import Redactor
 
 _FLUSH_CHARS = 8192
 _FLUSH_S = 1.0
+_ASKED_S = 0.05  # a step that flushes each of very many lines is not obeyed more often
 _LIMIT_CHARS = 16 * 1024 * 1024
 
 
@@ -54,6 +55,12 @@ class Sink:
                     self._write(text)
                 except StoreUnavailableError:
                     self._lost += len(text)  # no failure of the step that prints; what it comes to is stored, or not
+
+    def flush_now(self) -> None:
+        """The step asks for it: what it has printed is not lost with its process."""
+        with self._lock:
+            if monotonic() - self._last > _ASKED_S:
+                self.flush()
 
     def shown(self, tee: _Tee, text: str) -> str:
         """What of this text may go on to the real stream now: no secret, and no beginning of one."""
@@ -115,6 +122,8 @@ class _Tee(io.TextIOBase):
                 raise
 
     def flush(self) -> None:
+        if (sink := _SINK.get()) is not None:
+            sink.flush_now()
         if getattr(self._real, "closed", False):
             return
         try:

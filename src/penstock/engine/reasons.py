@@ -19,7 +19,7 @@ Runs = Mapping[tuple[str, str], StepRun]
 Statistics = Callable[[ArtifactRef], TableStatistics | None]
 
 _MOST_TABLES = 12  # pairs that statistics are made of; each reads both tables once
-_NOTABLE = 0.005  # a mean that moved by less than this share of the spread is no news
+_NOTABLE = 0.005  # a mean, or a spread, that moved by less than this share of the spread is no news
 
 
 class ColumnPair(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,6 +53,8 @@ class TablePair(msgspec.Struct, frozen=True, omit_defaults=True):
         apart = self.rows_after - self.rows_before
         words = [f"{abs(apart)} {'more' if apart > 0 else 'fewer'} row{'s' if abs(apart) > 1 else ''}"] if apart else []
         words += [pair.text for pair in self.columns[:2] if pair.text]
+        if not words and self.columns:
+            words = [f"other values, with nearly the same statistics of {self.columns[0].name}"]
         return ", ".join(words) or "other values, with the same statistics"
 
 
@@ -198,6 +200,10 @@ def _column_pair(
         moved = max(moved, shift)
         if shift >= _NOTABLE:
             words.append(f"mean of {name} {_number(old.mean)} → {_number(new.mean)}")
+        wider = abs((new.std or 0.0) - (old.std or 0.0)) / spread if spread else 0.0
+        moved = max(moved, wider)
+        if wider >= _NOTABLE and old.std is not None and new.std is not None:
+            words.append(f"std of {name} {_number(old.std)} → {_number(new.std)}")
     shares = [column.nulls / rows if rows else 0.0 for column, rows in ((old, rows_before), (new, rows_after))]
     if old.nulls != new.nulls:
         words.append(f"nulls in {name} {old.nulls} → {new.nulls}")
