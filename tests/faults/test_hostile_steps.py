@@ -306,3 +306,25 @@ def main() -> int:
     assert len(started) >= 3
     monkeypatch.undo()
     assert lab.resume(run.id).output == 1
+
+
+def test_what_a_step_flushed_is_kept_though_it_is_killed_right_after(lab: Lab) -> None:
+    lab.write("""
+@step(isolation="process")
+def dies() -> int:
+    import signal
+    for number in range(3):
+        print("line", number, flush=True)
+        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+@pipeline
+def main() -> int:
+    return dies()
+""")
+    _, _, err = finish(lab.start("lab.main.using(workers=1).run()"))
+    assert "SIGKILL" in err
+    run = find_run(lab.project(), "last")
+    text = "".join(body for *_, body in lab.project().store.read_text(run.record.id, "dies"))
+    assert text == "line 0\nline 1\nline 2\n"

@@ -109,10 +109,11 @@ def _remember(file: str) -> None:
         _imported.pop(file, None)
 
 
-def _files_of(root: str) -> list[str]:
+def _files_of(root: str, *, compiled: bool = False) -> list[str]:
     """Source files of the project that are imported; those of virtual environments are left alone."""
     within = root + os.sep
-    files = dict.fromkeys(getattr(module, "__file__", None) for module in sys.modules.copy().values())
+    modules = [m for m in sys.modules.copy().values() if not compiled or getattr(m, "__cached__", None)]
+    files = dict.fromkeys(getattr(module, "__file__", None) for module in modules)
     return [
         file
         for file in files
@@ -122,12 +123,9 @@ def _files_of(root: str) -> list[str]:
 
 def loaded_from_stale(root: str) -> list[str]:
     """Files of the project that were imported before anybody looked closer, and whose old code is in memory."""
-    within = root + os.sep
     # A script's own module (`python file.py`) has no `__cached__`: it is always compiled from its source.
-    modules = [module for module in sys.modules.copy().values() if getattr(module, "__cached__", None)]
-    files = dict.fromkeys(getattr(module, "__file__", None) for module in modules)
-    found = [file for file in files if file and file.startswith(within) and file.endswith(".py")]
-    found = [file for file in found if file not in _imported]  # what was in those is known exactly
+    # What was in the others that are remembered is known exactly.
+    found = [file for file in _files_of(root, compiled=True) if file not in _imported]
     return [file for file in found if (stale := stale_bytecode(file)) is not None and _older(stale, file)]
 
 

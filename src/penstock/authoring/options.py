@@ -330,11 +330,15 @@ def _paths(key: str, value: Any) -> tuple[str, ...]:
     return tuple(os.fspath(path) for path in paths)
 
 
+# Code that was edited while the run went on is nothing that a step could take upon itself.
+_KINDS = [kind for kind in get_args(HiddenKind) if kind != "code"]
+
+
 def _kinds(key: str, value: Any) -> tuple[str, ...]:
     kinds = (value,) if isinstance(value, str) else tuple(value)
     for kind in kinds:
-        if kind not in get_args(HiddenKind):
-            near = did_you_mean(str(kind), list(get_args(HiddenKind)))
+        if kind not in _KINDS:
+            near = did_you_mean(str(kind), _KINDS)
             raise _option_error(f"{key}: {kind!r} is no kind of hidden input", hint=near)
     return kinds
 

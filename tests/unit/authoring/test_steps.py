@@ -96,3 +96,11 @@ def test_an_exception_class_of_the_running_file_has_the_name_that_another_proces
     monkeypatch.setitem(sys.modules, "__main__", main)
     kind = type("OutOfLuck", (Exception,), {"__module__": "__main__"})
     assert Retry(on=kind).policy.on == ("hello:OutOfLuck",)  # type: ignore[arg-type]
+
+
+def test_no_step_can_take_upon_itself_that_its_code_is_edited_while_it_runs() -> None:
+    with pytest.raises(DefinitionError, match="'code' is no kind of hidden input"):
+
+        @step(cache_despite="code")
+        def edited() -> int:
+            return 1

@@ -27,6 +27,7 @@ from sklearn.ensemble import RandomForestClassifier
 from penstock.engine.comparison import unseen_by
 from penstock.engine.hidden import CHANGED, Watch
 from penstock.engine.hidden.declared import hint, named, told, undeclared
+from penstock.engine.hidden.watching import Unwatched
 from penstock.graph import Node, StepOptions
 from penstock.ports.records import HiddenInput, Observation
 
@@ -689,3 +690,22 @@ def test_what_was_found_is_one_line_with_the_way_out() -> None:
         '@step(reads="data.csv", env="REGION"); take the time as a parameter, durations from time.perf_counter(), or '
         '@step(cache_despite=("file", "environment", "clock")) to keep it all the same'
     )
+
+
+def test_what_an_import_beside_a_step_draws_is_not_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Penstock looks at a server in a thread of its own, and a client that it imports for that may draw."""
+    (tmp_path / "a_client_that_draws.py").write_text("import random\nrandom.random()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def look() -> None:
+        with Unwatched():
+            import a_client_that_draws  # type: ignore[import-not-found]  # noqa: F401
+
+    with Watch() as watch:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+    assert watch.found == ()
+    with Watch() as watch:
+        random.random()
+    assert [each.kind for each in watch.found] == ["random"]
