@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from penstock.data import urls
-from penstock.engine import outside
+from penstock.engine import outside, scheduler
+from penstock.engine.frontier import Item
 from penstock.ports.events import AttemptFailed, StepCached
 from penstock.ports.records import StepState
 from penstock.wiring.planning import plan_run
@@ -352,3 +353,34 @@ def main(path: str) -> int:
 
     monkeypatch.setattr(outside.Looks, "start", refuse)
     assert states(lab.run(parameters={"path": str(file)})) == {"fetch": "cached"}
+
+
+def test_no_more_is_asked_ahead_than_is_decided_ahead(lab: Lab, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map of very many elements is not asked for whole before its first one runs."""
+    monkeypatch.setattr(scheduler, "_AHEAD", 4)
+    lab.write(f"""
+import penstock
+
+@step
+def fit(at: int, url: str) -> int:
+    penstock.read(url)
+    return at
+
+@pipeline
+def main(url: str = "{site.url}", all: list[int] = list(range(40))) -> None:
+    fit.partial(url=url).map(at=all)
+""")
+    assert len(lab.run(workers=1).steps) == 40
+    site.content = b"n\n1\n22\n333\n"
+    open_at_once: list[int] = []
+    real = outside.Looks.start
+
+    def start(self: outside.Looks, item: Item, unseen: outside.Unseen, known: outside.Answers) -> None:
+        real(self, item, unseen, known)
+        open_at_once.append(len(self))
+
+    monkeypatch.setattr(outside.Looks, "start", start)
+    run = lab.run(workers=1)
+    assert {step.state.value for step in run.steps} == {"succeeded"}
+    assert len(open_at_once) == 40
+    assert max(open_at_once) <= 4
