@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,12 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any
 
 import msgspec
 
 from ..core.errors import ImageError
+from ..engine.processtree import descendants, send, send_group
 from .dockerfile import REVISION
 
 BUILDERS = ("docker", "podman", "buildah")
@@ -91,7 +94,7 @@ class Builder:
             command = [self._path, "build", "--iidfile", noted, "--build-arg", f"{REVISION}={revision}"]
             command += ["--layers"] if self.name == "buildah" else []
             command += ["--secret", f"id=pip.conf,src={os.path.abspath(pip_conf)}"] if pip_conf else []
-            code, last = _streamed([*command, str(folder)], tell)
+            code, last = _streamed([*command, str(folder)], tell, tidies_up=self.name != "docker")
             if code or not os.path.exists(noted):
                 shown = "\n".join(f"  {line}" for line in last)
                 raise ImageError(
@@ -165,7 +168,7 @@ class Builder:
         return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def _streamed(command: list[str], tell: Callable[[str], None]) -> tuple[int, list[str]]:
+def _streamed(command: list[str], tell: Callable[[str], None], *, tidies_up: bool) -> tuple[int, list[str]]:
     """Run a command and tell each line of it. Asked to stop, it is stopped first, with all that it has started."""
     last: deque[str] = deque(maxlen=_SHOWN_LINES)
     with _terminated_as_interrupted():
@@ -186,17 +189,26 @@ def _streamed(command: list[str], tell: Callable[[str], None]) -> tuple[int, lis
             return child.wait(), list(last)
         finally:
             if child.poll() is None:
-                _stop(child)
+                _stop(child, tidies_up)
             child.stdout.close()
 
 
-def _stop(child: subprocess.Popen[str]) -> None:
-    os.killpg(child.pid, signal.SIGINT)
+def _stop(child: subprocess.Popen[str], tidies_up: bool) -> None:
+    """podman and buildah leave their working containers behind when they are interrupted, and tidy up after a step that
+    failed: so what they run is ended, whatever step it is. docker tidies up elsewhere, once its client has gone."""
     try:
-        child.communicate(timeout=_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        if not tidies_up:
+            send_group(child.pid, signal.SIGINT)
+        deadline = monotonic() + _PATIENCE_S
+        while child.poll() is None and monotonic() < deadline:
+            for pid in descendants(child.pid) if tidies_up else ():
+                send(pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.communicate(timeout=0.2)
+    finally:
+        if child.poll() is None:
+            send_group(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 @contextmanager

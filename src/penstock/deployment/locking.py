@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -82,6 +82,7 @@ class _Locking:
         self._here = Installed()
         self._notes: list[str] = []
         self._wheels: dict[str, Wheel] = {}
+        self._reasons: dict[str, str] = {}  # package that is added -> why
 
     def locked(self) -> Locked:
         declared, pinned = self._declared, self._declared.pinned
@@ -132,19 +133,27 @@ class _Locking:
 
     def _extras(self, packages: set[str]) -> tuple[str, ...]:
         """The extras of penstock that these packages, the stores and the registry ask for."""
-        found = {extra for package, extra in _BESIDE.items() if package in packages}
+        found = set()
+        for package in packages.intersection(_BESIDE):
+            found.add(_BESIDE[package])
+            for each in self._here.needs("penstock", frozenset({_BESIDE[package]})):
+                self._reasons.setdefault(each.name, f"for values of {package}")
         for setting, url in self._needs.places:
             scheme = url.partition("://")[0].partition("+")[0] if "://" in url else ""
             extra, package = _SCHEMES.get(scheme, ("", ""))
             if extra:
                 self._must_have(package, extra, f"{setting} is at {scheme}://…")
                 found.add(extra)
-        found |= {_SCHEMES[each][0] for each in self._needs.schemes if self._here.find(_SCHEMES[each][1])}
+        for scheme in self._needs.schemes:
+            extra, package = _SCHEMES[scheme]
+            if extra and self._here.find(package):
+                self._reasons.setdefault(package, f"the code names {scheme}://…")
+                found.add(extra)
         if self._needs.registry:
             if not self._has_whole_mlflow():
-                self._must_have("mlflow-skinny", "mlflow", "the pipeline registers models")
+                self._must_have("mlflow-skinny", "mlflow", "the pipeline uses the registry")
             found.add("mlflow")
-        return tuple(sorted(found - {""}))
+        return tuple(sorted(found))
 
     def _clients(self) -> list[Asked]:
         """Clients of stores that no extra of penstock brings."""
@@ -154,9 +163,13 @@ class _Locking:
             if not extra:
                 self._must_have(package, None, f"{setting} is at {url.partition('://')[0]}://…")
                 found.add(package)
-        more = (_SCHEMES[each] for each in self._needs.schemes)
-        found |= {package for extra, package in more if not extra and self._here.find(package)}
+        for scheme in self._needs.schemes:
+            extra, package = _SCHEMES[scheme]
+            if not extra and self._here.find(package):
+                self._reasons.setdefault(package, f"the code names {scheme}://…")
+                found.add(package)
         if self._needs.registry and self._has_whole_mlflow():
+            self._reasons["mlflow"] = "the pipeline uses the registry"
             found.add("mlflow")
         return [Asked(name) for name in sorted(found)]
 
@@ -172,6 +185,7 @@ class _Locking:
                 extra=extra,
                 hint=hint,
             )
+        self._reasons.setdefault(package, why)
 
     # -- penstock, and what no registry has
 
@@ -238,16 +252,17 @@ class _Locking:
             return f"{here}: what the code imports, and what that needs"
         return f"{self._declared.source}, pinned to {here}" if self._declared.wanted else self._declared.source
 
-    def _say(self, added: Iterable[str], project: Iterable[str]) -> None:
+    def _say(self, added: Collection[str], project: Collection[str]) -> None:
         if not self._is_declared:
-            self._notes.append(f"the project has no lock: {len(list(project))} packages are pinned to {self._source()}")
+            self._notes.append(f"the project has no lock: {len(project)} packages are pinned to {self._source()}")
         elif self._declared.wanted:
             self._notes.append(f"{self._declared.source} does not pin everything: it is {self._source()}")
-        plain = self._here.closure([Asked("penstock")])
-        names = [name for name in sorted(added) if name not in plain]
-        if names:
-            shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-            self._notes.append(f"added for penstock and the project's stores: {shown}")
+        plain = {each.name for each in self._here.needs("penstock")}
+        named = [
+            f"{name} ({why})" for name, why in sorted(self._reasons.items()) if name in added and name not in plain
+        ]
+        if named:
+            self._notes.append(f"added, with what they need: {', '.join(named)}")
 
 
 def _own_checkout() -> str | None:

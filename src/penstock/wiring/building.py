@@ -124,7 +124,7 @@ def build(
     tell("looking into the image: penstock, what the code imports, the pipeline")
     try:
         odd = check_image(builder, image, prepared.expected)
-    except ImageError:
+    except (ImageError, KeyboardInterrupt):
         builder.drop(image)
         raise
     builder.name_it(image, name)
