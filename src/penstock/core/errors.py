@@ -27,6 +27,7 @@ PenstockError
 ├── RegistryError              the model registry or the experiment tracker refused or cannot be reached
 ├── NotificationError          somebody could not be told: a wrong address, or the receiver refused
 │   └── NotificationUnavailableError (also ConnectionError, so an OSError) not now; another attempt may
+├── ImageError                 a container image cannot be written or built, or lacks something
 ├── BackendError               an engine refused, cannot be reached, or is another version than expected
 ├── ServingError               a model cannot be loaded or a request is malformed
 ├── StepTimeoutError           (also TimeoutError) an attempt ran longer than its step's timeout
@@ -223,6 +224,10 @@ class NotificationError(PenstockError):
 
 class NotificationUnavailableError(NotificationError, ConnectionError):
     code = "notification-unavailable"
+
+
+class ImageError(PenstockError):
+    code = "image"
 
 
 class ServingError(PenstockError):
