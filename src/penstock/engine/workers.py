@@ -30,6 +30,9 @@ from .services import Services
 from .tasks import TASK_ENCODER, StepOutcome, StepTask, secret_names
 from .wire import Inbox, frame
 
+TextWriter = Callable[[StepTask, str], None]
+ProgressWriter = Callable[[StepTask, float, float | None, str], None]
+
 _OUTCOME = msgspec.msgpack.Decoder(StepOutcome)
 _GRACE_S = 0.5
 _PIECES = 32  # of 64 KiB: how much is read at once
@@ -45,7 +48,7 @@ _OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not
 class WorkerProcess:
     """One process in a session of its own, so that a signal to its group reaches the step's children too."""
 
-    def __init__(self, module: str, boot: dict[str, Any], text: Callable[[StepTask, str], None]) -> None:
+    def __init__(self, module: str, boot: dict[str, Any], text: TextWriter) -> None:
         ours, theirs = socket.socketpair()
         self.connection = ours
         read, write = os.pipe()
@@ -232,8 +235,8 @@ class Workers:
         module: str,
         services: Services,
         selector: selectors.BaseSelector,
-        text: Callable[[StepTask, str], None],
-        progress: Callable[[StepTask, float, float | None, str], None],
+        text: TextWriter,
+        progress: ProgressWriter,
     ) -> None:
         self._limit = limit
         self._module = module
@@ -405,6 +408,11 @@ class Workers:
         for worker in self._all:
             if worker.process.returncode is None:
                 kill_tree(worker.process.pid)
+
+    def close(self) -> None:
+        """End every worker, at once."""
+        for _ in self.stop(patience_s=0):
+            pass
 
     def _new(self) -> WorkerProcess:
         worker = WorkerProcess(self._module, self._services.boot, self._text)

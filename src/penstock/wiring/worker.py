@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -20,6 +21,8 @@ def main() -> None:
     first, *rest = receive(connection, inbox)
     boot = first[1]
     sys.path[:] = boot["path"]
+    if "cwd" in boot:  # started by a cluster, in a folder of the cluster's own
+        os.chdir(boot["cwd"])
     project = Project(Settings(**boot["settings"]))
     services = project.services(Graph(pipeline="", target=boot["entry"]))
     Worker(connection, inbox, services, rest).serve()
