@@ -243,7 +243,9 @@ class RayCluster:
         except (exceptions.WorkerCrashedError, exceptions.NodeDiedError) as error:
             return Lost(_said(error))
         except (exceptions.RayError, ImportError) as error:
-            return Lost(_said(error), hint="penstock must be installed, in the same version, on every node of the cluster")
+            return Lost(
+                _said(error), hint="penstock must be installed, in the same version, on every node of the cluster"
+            )
         return None
 
     def _start_again(self, error: Exception) -> None:

@@ -124,6 +124,31 @@ class Worker:
             self._connection.sendall(frame(message))
 
 
+def stand_between(connection: socket.socket) -> None:
+    """Go on in a child; this process waits for it and ends as it ends.
+
+    Ray kills the children of its own process when that one ends, and so would take a worker's time to end what its step
+    has started. A worker that is no child notices by its connection, and does. Where the worker itself is killed, what
+    it leaves behind is ended here.
+    """
+    adopt_orphans()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    connection.close()
+    status = os.waitpid(child, 0)[1]
+    kill_below(os.getpid())
+    if os.WIFSIGNALED(status):
+        killer = os.WTERMSIG(status)
+        if killer != signal.SIGKILL:
+            signal.signal(killer, signal.SIG_DFL)
+        os.kill(os.getpid(), killer)
+    os._exit(os.waitstatus_to_exitcode(status))
+
+
 class _MemoryLimit:
     """Bounds what a step may allocate beyond what the worker has; MemoryError then comes from the step itself."""
 

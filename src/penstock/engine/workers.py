@@ -43,6 +43,7 @@ _AHEAD = 64  # tasks at most
 _QUICK_S = 0.0003  # what a task costs beside its own time
 _SLOW_S = 0.01  # steps that take longer are not given ahead at all
 _OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not the step's to answer for
+_GUARD_BYTES = 24 * 1024 * 1024  # and what the process has that stands between a worker and a cluster's process
 
 
 class WorkerProcess:
@@ -246,6 +247,7 @@ class Workers:
         self._progress = progress
         self._all: list[WorkerProcess] = []
         self._homeless: list[StepTask] = []  # given back, or left by a worker that died before they began
+        self._own_bytes = _OWN_BYTES + _GUARD_BYTES * ("far" in services.boot)
         self._mean_s: dict[str, float] = {}  # step -> what an attempt took lately
 
     @property
@@ -376,7 +378,7 @@ class Workers:
             elif (
                 task.limits
                 and task.limits.memory_bytes
-                and (used := memory_of(worker.process.pid)) > task.limits.memory_bytes + _OWN_BYTES
+                and (used := memory_of(worker.process.pid)) > task.limits.memory_bytes + self._own_bytes
             ):
                 error = StepOutOfMemoryError(
                     f"'{task.step}' used {shown_size(used)}, over its limit of "

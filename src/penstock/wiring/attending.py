@@ -56,7 +56,7 @@ def far_boot(services: Services, project: Project, run_id: str) -> None:
         "runs": _absolute(project.settings.runs_url, "sqlite:///"),
         "artifacts": _absolute(project.settings.artifacts_url, "file://"),
     }
-    services.boot |= {"settings": settings, "far": msgspec.to_builtins(far), "cwd": far.cwd}
+    services.boot |= {"settings": settings, "far": msgspec.to_builtins(far)}
 
 
 def attend(content: bytes, post: Post) -> None:
@@ -140,7 +140,7 @@ def _check(far: Far, project: Project) -> None:
     here = os.uname().nodename
     if (far.version, far.python) != (__version__, _python()):
         raise ClusterError(
-            f"penstock {__version__} on Python {_python()} runs on '{here}', but the engine on '{far.host}' is penstock "
+            f"'{here}' has penstock {__version__} on Python {_python()}, but the engine on '{far.host}' is penstock "
             f"{far.version} on Python {far.python}",
             hint="install the same versions on every machine of the cluster",
         )
@@ -151,9 +151,10 @@ def _check(far: Far, project: Project) -> None:
                 hint="the code must lie at the same path on every machine: a shared folder, or an image that holds it",
             )
     if not project.artifacts.intact(far.probe):
+        url = redacted(project.settings.artifacts_url)
         raise StoreUnavailableError(
-            f"the artifact store {redacted(project.settings.artifacts_url)} on '{here}' is not the one that the engine on '{far.host}' uses",
-            hint="set PENSTOCK_ARTIFACTS to a place that every machine of the cluster reaches, such as s3://bucket/prefix",
+            f"the artifact store {url} on '{here}' is not the one that the engine on '{far.host}' uses",
+            hint="set PENSTOCK_ARTIFACTS to a place that every machine reaches, such as s3://bucket/prefix",
         )
 
 
@@ -165,8 +166,8 @@ def _check_run_log(far: Far, project: Project, run_id: str) -> None:
         store = project.store if _is_there(url) else None
         if store is None or store.find_run(run_id) is None:
             raise StoreUnavailableError(
-                f"the run log {redacted(url)} on '{os.uname().nodename}' does not know run {run_id} of '{far.host}', and "
-                "a step with an effect must ask it",
+                f"the run log {redacted(url)} on '{os.uname().nodename}' does not know run {run_id} of '{far.host}', "
+                "and a step with an effect must ask it",
                 hint="set PENSTOCK_RUNS to a run log that every machine reaches, such as postgresql://…",
             )
     finally:

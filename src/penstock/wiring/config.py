@@ -44,7 +44,6 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
         return place_of(self.workers or os.cpu_count() or 1)
 
 
-
 class Workers:
     """The kind of the setting `workers`: a whole number or text."""
 

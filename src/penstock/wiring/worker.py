@@ -7,7 +7,7 @@ import socket
 import sys
 
 from ..engine.wire import Inbox, receive
-from ..engine.worker import Worker
+from ..engine.worker import Worker, stand_between
 from ..graph import Graph
 from .config import Settings
 from .project import Project
@@ -21,8 +21,9 @@ def main() -> None:
     first, *rest = receive(connection, inbox)
     boot = first[1]
     sys.path[:] = boot["path"]
-    if "cwd" in boot:  # started by a cluster, in a folder of the cluster's own
-        os.chdir(boot["cwd"])
+    if "far" in boot:  # started by a process of a cluster, in a folder of the cluster's own
+        stand_between(connection)
+        os.chdir(boot["far"]["cwd"])
     project = Project(Settings(**boot["settings"]))
     services = project.services(Graph(pipeline="", target=boot["entry"]))
     Worker(connection, inbox, services, rest).serve()
