@@ -10,16 +10,19 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..core.errors import ClusterError, MissingExtraError
 from ..graph import ResourceRequest
 from ..ports.cluster import Attend, Heard, Lost, Post
 
+_CONNECT_S = 5.0
 _TAKE_S = 1.0  # how long the mailbox waits for news before it says that there are none
 _LOOK_S = 0.5  # how often it is looked for tasks that ended without a word
 _SILENCE_S = 5.0  # a task that ended well, and whose last message has not come after this time, is lost
@@ -71,7 +74,8 @@ def run_attempt(attend: Attend, mailbox: Any, ticket: str, content: bytes) -> No
 class RayCluster:
     """Implements `ports.cluster.Cluster`.
 
-    address: ray://…, or "" for what RAY_ADDRESS names, else a Ray that runs on this machine, else one for this run.
+    address: ray://…, or "" for what RAY_ADDRESS names, else one of its own on this machine. A Ray that the
+    user's program has joined already is taken as it is.
     """
 
     name = "ray"
@@ -164,12 +168,12 @@ class RayCluster:
             return
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         wanted = address or os.environ.get("RAY_ADDRESS", "")
-        try:
-            self._ray.init(address=wanted or "auto", **quiet)
-        except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
-            if wanted:
+        if wanted and wanted != "local":
+            _reach(wanted)
+            try:
+                self._ray.init(address=wanted, **quiet)
+            except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
                 raise ClusterError(f"Ray at {wanted} cannot be reached: {_said(error)}", hint=_HINT) from error
-        else:
             return
         self._is_own = True
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers of every start
@@ -271,6 +275,17 @@ def _ray() -> Any:
     except ImportError as error:
         raise MissingExtraError("--workers ray needs Ray", extra="ray") from error
     return ray
+
+
+def _reach(address: str) -> None:
+    """Open and close a connection: Ray itself would try for minutes. Raises ClusterError."""
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    if parts.hostname is None or parts.port is None:
+        return  # "auto": Ray knows where it looks
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise ClusterError(f"Ray at {address} cannot be reached: {error.strerror or error}", hint=_HINT) from error
 
 
 def _said(error: BaseException) -> str:
