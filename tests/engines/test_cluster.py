@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 
-from .cluster_places import BIN, DEADLINE_S, TOKEN, DaskPlace, Place, RayPlace, marked, wait_for
+from .cluster_places import (
+    BIN,
+    DEADLINE_S,
+    MARK,
+    TOKEN,
+    DaskPlace,
+    Place,
+    RayPlace,
+    carrying,
+    environment,
+    marked,
+    wait_for,
+)
 
 LAB = '''
 import asyncio, os, subprocess, threading, time
@@ -138,6 +150,14 @@ def greedy() -> int:
 @pipeline
 def greedy_one() -> int:
     return greedy()
+
+@step(resources=Resources(gpu=1), cache=False)
+def on_its_own() -> int:
+    return os.getppid()
+
+@pipeline
+def own() -> int:
+    return on_its_own()
 
 @step(effect="at-least-once")
 def announce(x: int) -> int:
@@ -342,3 +362,48 @@ def test_a_request_that_no_machine_meets_says_so_and_waits(project: Project) -> 
     assert re.search(r"no machine of the cluster has cpu=1, gpu=1; 'greedy' waits", line)
     running.send_signal(signal.SIGINT)
     assert project.finish(running).code == 130
+
+
+def test_rays_client_reaches_it_from_outside(project: Project) -> None:
+    if not isinstance(project.place, RayPlace):
+        return  # only Ray has two ways of reaching a cluster
+    where = f"ray://127.0.0.1:{project.place.client_port}"
+    done = project.finish(project.start("run", "lab.py:squares", "--json", "--workers", where, cluster=False))
+    assert done.output == 5
+    assert "squaring 2" in project.say("logs", "last")
+
+
+class OwnPlace:
+    """No cluster: one is started for the run."""
+
+    def __init__(self, workers: str, environment: dict[str, str]) -> None:
+        self.name = self.workers = workers
+        self.environment = environment
+
+    def kill_big(self) -> None:
+        raise NotImplementedError
+
+    def add_big(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("workers", ["ray:2", "dask:2"])
+def test_a_cluster_of_its_own_begins_and_ends_with_the_run(workers: str, tmp_path: Path) -> None:
+    with marked() as environment:
+        project = Project(tmp_path, OwnPlace(workers, environment))
+        done = project.run("own")
+        assert done.output > 1
+        assert done.of("attempt_started")[0]["waived"] == ["gpu=1"]  # nobody will add a machine that has one
+        wait_for(lambda: not carrying(environment[MARK]))
+
+
+@pytest.mark.parametrize("workers", ["ray://127.0.0.1:9", "dask://127.0.0.1:9"])
+def test_a_cluster_that_is_not_there_is_said_to_be_before_a_run_begins(workers: str, tmp_path: Path) -> None:
+    project = Project(tmp_path, OwnPlace(workers, environment()))
+    done = project.run("squares")
+    assert done.code != 0
+    assert "cannot be reached" in done.out + done.err
+    assert not (tmp_path / ".penstock" / "runs.db").exists() or not json.loads(project.say("ls", "--json"))

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from .. import __version__
 from ..core.errors import ClusterError, PenstockError, StoreUnavailableError
 from ..data.redaction import redacted
 from ..engine.attending import Attendant, failed_before_it_began
@@ -27,6 +26,7 @@ from ..ports.artifacts import ArtifactRef
 from ..ports.cluster import Post
 from ..ports.runlog import Store
 from .config import Settings
+from .manifest import with_passwords_of_here, without_passwords
 from .project import Project
 from .worker import MODULE
 
@@ -51,12 +51,14 @@ class Far(msgspec.Struct, frozen=True):
 def far_boot(services: Services, project: Project, run_id: str) -> None:
     """Let the services of a run be made on other machines, too."""
     probe = project.artifacts.save(f"penstock {run_id} ".ljust(_PROBE_CHARS, "."))
-    far = Far(__version__, _python(), sys.prefix, os.getcwd(), os.uname().nodename, probe)
-    settings = services.boot["settings"] | {
-        "runs": _absolute(project.settings.runs_url, "sqlite:///"),
-        "artifacts": _absolute(project.settings.artifacts_url, "file://"),
-    }
-    services.boot |= {"settings": settings, "far": msgspec.to_builtins(far)}
+    far = Far(_version(), _python(), sys.prefix, os.getcwd(), os.uname().nodename, probe)
+    settings = msgspec.structs.replace(
+        project.settings,
+        runs=_absolute(project.settings.runs_url, "sqlite:///"),
+        artifacts=_absolute(project.settings.artifacts_url, "file://"),
+    )
+    safe = without_passwords(settings)  # a cluster keeps what it is given for whoever may look at it
+    services.boot |= {"settings": msgspec.structs.asdict(safe), "far": msgspec.to_builtins(far)}
 
 
 def attend(content: bytes, post: Post) -> None:
@@ -121,7 +123,7 @@ def _attendant_for(boot: dict[str, Any], task: StepTask) -> tuple[Attendant, Any
     run = (task.run_id, task.epoch)
     key = (run, frozenset(os.environ.items()))
     far = msgspec.convert(boot["far"], Far)
-    settings = Settings(**boot["settings"])
+    settings = with_passwords_of_here(Settings(**boot["settings"]))
     project = Project(settings)
     if run not in _CHECKED:
         _check(far, project)
@@ -131,16 +133,16 @@ def _attendant_for(boot: dict[str, Any], task: StepTask) -> tuple[Attendant, Any
     if (warm := _IDLE.take(key)) is not None:
         return warm, key
     services = project.services(Graph(pipeline="", target=boot["entry"]))
-    services.boot = {**boot, "path": _search_path(boot["path"], far)}
+    services.boot = {**boot, **services.boot, "path": _search_path(boot["path"], far)}
     return Attendant(services, MODULE), key
 
 
 def _check(far: Far, project: Project) -> None:
     """Whether this machine can run steps of that run. Raises PenstockError saying what is missing here."""
     here = os.uname().nodename
-    if (far.version, far.python) != (__version__, _python()):
+    if (far.version, far.python) != (_version(), _python()):
         raise ClusterError(
-            f"'{here}' has penstock {__version__} on Python {_python()}, but the engine on '{far.host}' is penstock "
+            f"'{here}' has penstock {_version()} on Python {_python()}, but the engine on '{far.host}' is penstock "
             f"{far.version} on Python {far.python}",
             hint="install the same versions on every machine of the cluster",
         )
@@ -192,6 +194,11 @@ def _absolute(url: str, scheme: str) -> str:
     """A path that means the same in any working folder; other URLs as they are."""
     path = url.removeprefix(scheme)
     return url if "://" in path else scheme * url.startswith(scheme) + os.path.abspath(os.path.expanduser(path))
+
+
+def _version() -> str:
+    """Of penstock, by the package itself, which lies above this room."""
+    return str(vars(sys.modules[__name__.partition(".")[0]])["__version__"])
 
 
 def _python() -> str:

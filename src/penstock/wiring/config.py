@@ -59,7 +59,7 @@ _SHOWN: dict[type, str] = {
     str: "text", int: "a whole number", bool: "true or false", list: "a list", Workers: FORMS,
 }  # fmt: skip
 _PARSED: dict[type, Any] = {
-    Workers: lambda text: int(text) if text.lstrip("-").isdigit() else text,
+    Workers: lambda text: _workers(text),
     bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     list: lambda text: tuple(filter(None, text.split(","))),
 }
@@ -91,7 +91,8 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
         raise ConfigError(
             f"hidden_inputs is {hidden!r}", hint=f"{did_you_mean(hidden, ['on', 'warn', 'off'])}; 'on', 'warn' or 'off'"
         )
-    _check_workers(values.get("workers", 0))
+    if isinstance(workers := values.get("workers", 0), int) and workers < 0:
+        raise ConfigError(f"workers is {workers}", hint="write 1 or more; 0 means one per processor")
     if not 0 <= values.get("seed", 0) <= _LARGEST_SEED:
         raise ConfigError(
             f"seed is {values['seed']}", hint=f"write a number from 0 to {_LARGEST_SEED}, which every generator takes"
@@ -126,20 +127,31 @@ def _checked(table: dict[str, Any], source: str) -> dict[str, Any]:
     for key, value in table.items():
         if key not in _KEYS:
             raise ConfigError(f"{source}: unknown setting '{key}'", hint=did_you_mean(key, [*_KEYS, "profiles"]))
-        if type(value) is not _KEYS[key] and not (_KEYS[key] is Workers and type(value) in (int, str)):
+        if not _fits(value, _KEYS[key]):
             raise ConfigError(f"{source}: '{key}' is {value!r}, but it takes {_SHOWN[_KEYS[key]]}")
     return {key: tuple(map(str, value)) if isinstance(value, list) else value for key, value in table.items()}
 
 
-def _check_workers(value: int | str) -> None:
-    if isinstance(value, int):
-        if value < 0:
-            raise ConfigError(f"workers is {value}", hint="write 1 or more; 0 means one per processor")
-        return
+def _fits(value: Any, kind: type) -> bool:
+    """Whether a value of a file is of the kind that its key takes."""
+    if kind is Workers:
+        return type(value) is int or (type(value) is str and _is_place(value))
+    return type(value) is kind
+
+
+def _is_place(text: str) -> bool:
     try:
-        place_of(value)
-    except UsageError as error:
-        raise ConfigError(error.problem, hint=error.hint) from None
+        place_of(text)
+    except UsageError:
+        return False
+    return True
+
+
+def _workers(text: str) -> int | str:
+    if text.lstrip("-").isdigit():
+        return int(text)
+    place_of(text)
+    return text
 
 
 def _environment() -> dict[str, Any]:
@@ -150,6 +162,6 @@ def _environment() -> dict[str, Any]:
             continue
         try:
             values[key] = _PARSED.get(kind, kind)(text)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, UsageError):
             raise ConfigError(f"PENSTOCK_{key.upper()} is {text!r}, but it takes {_SHOWN[kind]}") from None
     return values

@@ -25,17 +25,29 @@ class Manifest(msgspec.Struct, frozen=True):
 
 def write_manifest(settings: Settings, graph: Graph, path: Path) -> Path:
     """Write it readable; a password in a URL is left out and comes from PENSTOCK_RUNS or PGPASSWORD where it runs."""
-    safe = msgspec.structs.replace(
-        settings,
-        runs=_PASSWORD.sub(r"\1@", settings.runs),
-        artifacts=_PASSWORD.sub(r"\1@", settings.artifacts),
-        tracking=_PASSWORD.sub(r"\1@", settings.tracking),
-    )
+    safe = without_passwords(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_bytes(msgspec.json.format(canonical_json(Manifest(safe, graph)), indent=1))
     os.replace(temporary, path)
     return path
+
+
+def without_passwords(settings: Settings) -> Settings:
+    """The same, as far as it may be written down or sent somewhere."""
+    return msgspec.structs.replace(
+        settings,
+        runs=_PASSWORD.sub(r"\1@", settings.runs),
+        artifacts=_PASSWORD.sub(r"\1@", settings.artifacts),
+        tracking=_PASSWORD.sub(r"\1@", settings.tracking),
+    )
+
+
+def with_passwords_of_here(settings: Settings) -> Settings:
+    """The other way round: PENSTOCK_RUNS, _ARTIFACTS and _TRACKING, where they name the same place with a password."""
+    here = {key: os.environ.get(f"PENSTOCK_{key.upper()}", "") for key in ("runs", "artifacts", "tracking")}
+    same = {key: url for key, url in here.items() if url and _PASSWORD.sub(r"\1@", url) == getattr(settings, key)}
+    return msgspec.structs.replace(settings, **same)
 
 
 def read_manifest(uri: str) -> Manifest:
