@@ -9,6 +9,7 @@ PenstockError
 ├── NotFoundError              no such run, step, artifact or model version
 ├── MissingExtraError          an optional library is not installed
 ├── CodeChangedError           a run cannot be resumed because its code is not what it was
+├── ClusterError               the cluster that should run the steps cannot be reached, or did not take one
 ├── NotReproducibleError       a run's code or environment cannot be had again
 ├── RunFailedError             a run ended in any state but succeeded
 ├── RunCancelledError          a run was asked to stop
@@ -152,6 +153,10 @@ class BackendError(PenstockError):
 
 class CodeChangedError(PenstockError):
     code = "code-changed"
+
+
+class ClusterError(PenstockError):
+    code = "cluster"
 
 
 class NotReproducibleError(PenstockError):
