@@ -139,6 +139,8 @@ class Graph(msgspec.Struct, frozen=True, omit_defaults=True):
     result: Argument | None = None
     tags: dict[str, str] = {}
     schedule: Cron | None = None
+    on_data: tuple[str, ...] = ()  # URLs of data: a run starts when all of them were updated
+    max_active_runs: int | None = None
     fail_fast: bool = False
     format: int = FORMAT
 

@@ -83,6 +83,8 @@ class Cron(msgspec.Struct, frozen=True, omit_defaults=True):
 
     expression: str
     tz: str = "UTC"
+    catch_up: bool = False  # also run the times that were missed while nobody kept time
+    start: str = ""  # ISO date or time from which it counts; "" = from the deployment on
 
 
 class StepOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,3 +99,6 @@ class StepOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     quarantine: Quarantine | None = None
     reads: tuple[str, ...] = ()  # files and folders that the step opens by itself: their versions are observed
     cache_despite: tuple[str, ...] = ()  # kinds of hidden input that do not keep its result out of the cache
+    max_parallel: int | None = None  # instances of it at the same time, in one run
+    pool: str | None = None  # a named number of places that steps of all runs share
+    updates: tuple[str, ...] = ()  # URLs of data that it writes: pipelines that wait for them may start
