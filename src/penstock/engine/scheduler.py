@@ -46,8 +46,10 @@ from .ownership import Ownership
 from .processes import StepProcesses
 from .processtree import born_since, end, now_s, send
 from .services import Services
+from .sharing import SharedPlaces
 from .tasks import StepOutcome, StepTask
 from .threads import Threads
+from .turns import Turns, is_bound
 from .workers import WorkerProcess, Workers
 
 _FIRST_LOOK_S = 0.005  # at a key that another run computes; each look waits twice as long as the one before
@@ -95,9 +97,11 @@ class Scheduler:
         self._threads = Threads(options.workers, self._selector)
         self._checks = Looks(services, self._threads.wake)  # of entries that depend on what somebody else answers
         self._processes = StepProcesses(options.step_command, options.workers, self._selector)
+        self._turns = self._lines()
         self._apart = Apart(
             record.id,
             self._processes,
+            self._turns,
             view,
             store,
             self._launcher,
@@ -127,6 +131,13 @@ class Scheduler:
         self._ownership: Ownership | None = None
         self.error: BaseException | None = None  # the first exception that a step raised in this process
 
+    def _lines(self) -> Turns[Prepared | Item] | None:
+        """Where steps wait for their turn; None, and no cost, where no step has to."""
+        if not any(map(is_bound, self._graph.nodes)):
+            return None
+        places = SharedPlaces(self._store, self._record.id, "pool", self._services.pools)
+        return Turns(self._graph.nodes, places, self._record.id, self._services.clock, self._listener.waiting)
+
     def run(self) -> RunState:
         """To the end. Returns the run's state; a step's failure is recorded, not raised."""
         if self._options.step_command:
@@ -152,6 +163,8 @@ class Scheduler:
                 self._processes.kill_all()
                 self._threads.close()
                 self._selector.close()
+                if self._turns is not None:  # the work has ended, so that others may have the places
+                    self._turns.close()
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -160,6 +173,8 @@ class Scheduler:
             self._decide_ready()
             if self._abort:
                 return
+            if self._turns is not None:
+                self._admit(self._turns)
             lone = self._lone_inline()
             if lone is not None and self._checks:  # with one place, nothing runs beside what is checked
                 self._queue.appendleft(lone)
@@ -172,8 +187,11 @@ class Scheduler:
             self._dispatch()
             self._flush()
             is_ready = self._frontier.has_ready
-            if not (self._running or self._processes.running or self._timers or self._queued or is_ready):
+            in_line = self._turns is not None and not self._turns.is_empty
+            if not (self._running or self._processes.running or self._timers or self._queued or is_ready or in_line):
                 return
+            if in_line and self._turns is not None and self._turns.may_move(self._has_room):
+                continue
             if not is_ready or self._queued >= self._room:
                 self._wait()
 
@@ -252,7 +270,37 @@ class Scheduler:
                     self._parked[key].append(item)
                     return
                 self._parked[key] = []
+        if self._turns is not None and item.name in self._turns.steps:
+            self._turns.stand((item.name, item.index), prepared)
+            scope = self._nodes[item.name].scope
+            if scope is not None and self._turns.is_long(scope):
+                self._frontier.held.add(scope)
+            return
         (self._thread_queue if self._on_thread(item.name) else self._queue).append(prepared)
+
+    def _admit(self, turns: Turns[Prepared | Item]) -> None:
+        """Let those begin whose turn it is. Who has a place of a pool goes first: it is not held for nothing."""
+        for what in turns.admitted(self._has_room):
+            if isinstance(what, Item):
+                self._apart.start(what)
+                continue
+            step = what.task.step
+            queue = self._thread_queue if self._on_thread(step) else self._queue
+            if self._nodes[step].options.pool is None:
+                queue.append(what)
+            else:
+                queue.appendleft(what)
+        self._frontier.held = {scope for scope in self._frontier.held if turns.is_long(scope)}
+
+    def _has_room(self, step: str) -> bool:
+        """Whether an attempt of it would begin soon, if it had a place: one at most waits for a busy worker."""
+        if self._turns is None:
+            return False
+        if self._options.step_command:
+            return self._processes.free > 0
+        not_begun = self._turns.placed.keys() - self._running.keys()
+        free = self._threads.free if self._on_thread(step) else self._options.workers - len(self._running)
+        return len(not_begun) < max(free, 1)
 
     # -- placing -------------------------------------------------------------------------------------------------
 
@@ -265,6 +313,7 @@ class Scheduler:
             or self._processes.running
             # a retry, or what is checked now, would come late
             or (self._options.workers > 1 and (len(self._queue) > 1 or self._timers or self._checks))
+            or (self._options.workers > 1 and self._turns is not None and self._turns.looks_again() is not None)
         ):
             return None
         options = self._nodes[self._queue[0].task.step].options
@@ -345,6 +394,8 @@ class Scheduler:
         for instance, holder in refused.items():
             item, before = Item(*instance), self._before[instance]
             prepared = self._running.pop(instance)
+            if self._turns is not None and instance[0] in self._turns.steps:
+                self._turns.left(instance)
             if before is None:
                 del self._view.steps[instance]
             else:
@@ -429,7 +480,10 @@ class Scheduler:
     def _patience(self) -> float | None:
         """Seconds until something is due: a timeout in the machine's time, a retry in the clock's."""
         clock = self._services.clock
-        waits = [clock.pause(max(0.0, self._timers[0][0] - clock.monotonic()))] if self._timers else []
+        dues = [self._timers[0][0]] if self._timers else []
+        if self._turns is not None and (look := self._turns.looks_again()) is not None:
+            dues.append(look)
+        waits = [clock.pause(max(0.0, min(dues) - clock.monotonic()))] if dues else []
         for deadline in (self._workers.next_deadline(), self._checks.next_deadline()):
             if deadline is not None:
                 waits.append(max(0.0, deadline - monotonic()))
@@ -442,6 +496,8 @@ class Scheduler:
 
     def _ended(self, task: StepTask, outcome: StepOutcome) -> None:
         prepared = self._running.pop((task.step, task.index))
+        if self._turns is not None and task.step in self._turns.steps:
+            self._turns.left((task.step, task.index))
         if (key := prepared.shared_key) is not None:
             self._frontier.ready.extend(self._parked.pop(key, ()))
             self._ending.add(key)
@@ -553,6 +609,7 @@ class Scheduler:
             *self._checks.items,
             *(Item(p.task.step, p.task.index) for p in (*self._queue, *self._thread_queue)),
             *(Item(*key) for key in self._running),
+            *(Item(*key) for key in (self._turns.waiting if self._turns is not None else ())),
             *self._apart.unplaced,
             *self._launcher.healing.held,
             *(item for waiting in self._parked.values() for item in waiting),

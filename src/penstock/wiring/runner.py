@@ -26,7 +26,8 @@ from ..ports.events import Event, RunResumed, RunStarted, RunView, StepReopened,
 from ..ports.records import ENGINE_HOST, RunRecord, RunState, RunSummary
 from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
-from .config import Settings, load_settings
+from .active import active
+from .config import Settings, check_pools, load_settings
 from .manifest import write_manifest
 from .project import Project
 from .runs import Run
@@ -49,6 +50,7 @@ class Ask(msgspec.Struct, frozen=True):
     trigger: str = "manual"
     logical_time: int | None = None
     echo: bool = True
+    wait: bool = False  # where as many runs as may be active are: for one of them to end, instead of refusing
     more: dict[str, Any] = {}  # what else its record keeps of how it was asked for
 
 
@@ -85,17 +87,21 @@ class LocalRunner:
         ask = _ask(options)
         project = self.project(traced.root, ask.profile)
         graph = with_payloads(traced)
+        check_pools(graph, project.settings)
         services = project.services(graph, traced.functions)
-        record, known = create_run(project, services, graph, parameters, ask)
-        if known:
-            return self._finished(project, services, graph, record)
-        view = RunView()
-        view.apply(RunStarted(at=record.created_at))
-        if done:
-            project.store.append(record.id, view.epoch, done)
-            for event in done:
-                view.apply(event)
-        return self._go(project, services, graph, record, view, ask, listener, check)
+        if ask.idempotency_key is not None and (known_id := project.store.run_of_key(ask.idempotency_key)) is not None:
+            return self._finished(project, services, graph, find_run(project, known_id).record)
+        with active(project, graph, listener, wait=ask.wait):
+            record, known = create_run(project, services, graph, parameters, ask)
+            if known:
+                return self._finished(project, services, graph, record)
+            view = RunView()
+            view.apply(RunStarted(at=record.created_at))
+            if done:
+                project.store.append(record.id, view.epoch, done)
+                for event in done:
+                    view.apply(event)
+            return self._go(project, services, graph, record, view, ask, listener, check)
 
     def resume(
         self,
@@ -133,24 +139,26 @@ class LocalRunner:
             seen = environment()
             kept = _kept(graph, view, earlier, code["steps"], services)
             record = msgspec.structs.replace(record, manifest=manifest, code=code, environment=seen)
-        resumed = RunResumed(
-            at=project.clock.now_us(),
-            epoch=view.epoch + 1,
-            host=os.uname().nodename,
-            pid=os.getpid(),
-            manifest=manifest,
-            code=code,
-            environment=seen,
-            earlier_code=earlier,
-            kept=kept,
-        )
-        project.store.append(record.id, view.epoch, [resumed])
-        view.apply(resumed)
-        if lost := self._lost(view, services):
-            project.store.append(record.id, view.epoch, lost)
-            for event in lost:
-                view.apply(event)
-        finished = self._go(project, services, graph, record, view, ask, listener, check)
+        check_pools(graph, project.settings)
+        with active(project, graph, listener, wait=ask.wait):
+            resumed = RunResumed(
+                at=project.clock.now_us(),
+                epoch=view.epoch + 1,
+                host=os.uname().nodename,
+                pid=os.getpid(),
+                manifest=manifest,
+                code=code,
+                environment=seen,
+                earlier_code=earlier,
+                kept=kept,
+            )
+            project.store.append(record.id, view.epoch, [resumed])
+            view.apply(resumed)
+            if lost := self._lost(view, services):
+                project.store.append(record.id, view.epoch, lost)
+                for event in lost:
+                    view.apply(event)
+            finished = self._go(project, services, graph, record, view, ask, listener, check)
         finished.changed = tuple(changed)
         return finished
 

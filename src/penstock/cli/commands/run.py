@@ -63,6 +63,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--workers", type=positive, metavar="N", help="steps at the same time (default: one per processor)")
     add("--one-process-per-step", action="store_true", help="every step in a process of its own, by `exec-step`")
+    add("--wait", action="store_true", help="where so many runs are active as may be: wait for one to end")
     add("--fail-on-gate", action="store_true", help="exit code 3 when a gate refuses")
     add("--quiet", "-q", action="store_true", help="say nothing unless the run does not succeed")
 
@@ -105,7 +106,11 @@ def execute(arguments: argparse.Namespace) -> int:
         "trigger": "cli",
     }
     if engine == LOCAL:
-        options |= {"workers": arguments.workers, "one_process_per_step": arguments.one_process_per_step}
+        options |= {
+            "workers": arguments.workers,
+            "one_process_per_step": arguments.one_process_per_step,
+            "wait": arguments.wait,
+        }
         runner = LocalRunner(settings)
         return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))
     source = os.path.relpath(arguments.file.partition(":")[0], settings.root)

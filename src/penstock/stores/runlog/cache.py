@@ -27,12 +27,16 @@ class CachePart(LivenessPart):
     def forget(self, key: str, run_id: str) -> None:
         self.database.run("forget_cache_entry", (packed(key), run_id))
 
-    def lease(self, key: str, owner: str, seconds: float) -> bool:
+    def lease(self, key: str, owner: str, seconds: float, *, while_alive: bool = False) -> bool:
         vouched = self._vouch(owner)
-        taken = self._take(key, owner, seconds)
+        taken = not (while_alive and self._is_anothers(key, owner)) and self._take(key, owner, seconds)
         if vouched and not taken:
             self._locks.drop(self._voucher(owner))
         return taken
+
+    def find_holder(self, key: str) -> str | None:
+        held = self.database.one("cache_lease", (packed(key),))
+        return None if held is None else str(held[0])
 
     def _take(self, key: str, owner: str, seconds: float) -> bool:
         now = self.database.now_us()
@@ -43,7 +47,10 @@ class CachePart(LivenessPart):
         if held is None or not self._is_gone(held[0]):
             return False
         # The whole row is compared: a holder that came back and renewed its lease meanwhile has another one.
-        return self.database.run("inherit_cache_lease", (owner, until, packed(key), *held)) == 1
+        inherited = self.database.run("inherit_cache_lease", (owner, until, packed(key), *held)) == 1
+        if inherited:
+            self._locks.remove(self._voucher(held[0]))
+        return inherited
 
     def unlease(self, key: str, owner: str) -> None:
         self.database.run("drop_cache_lease", (packed(key), owner))
@@ -53,6 +60,11 @@ class CachePart(LivenessPart):
         """Show others on this host that this owner is there, before any row names it; whether that was news."""
         voucher = self._voucher(owner)
         return owner not in self._epochs and not self._locks.held(voucher) and self._locks.take(voucher)
+
+    def _is_anothers(self, key: str, owner: str) -> bool:
+        """Whether somebody has it who is seen to live on this host, whatever the clock says of the lease."""
+        holder = self.find_holder(key)
+        return holder is not None and holder != owner and self._locks.held(self._voucher(holder)) is True
 
     def _is_gone(self, owner: str) -> bool:
         """Whether an owner is known to be dead. Where nothing is known of it here, its lease has to run out."""
