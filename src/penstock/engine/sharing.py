@@ -16,8 +16,16 @@ from ..core.errors import StoreError
 from ..ports.runlog import CacheIndex
 
 LEASE_S = 30.0
-FIRST_LOOK_S = 0.05  # at places that were all taken; each look waits half as long again as the one before
-LAST_LOOK_S = 0.4
+TOLD_S = 0.3  # who waits longer says so
+
+
+def pause_after(waited_s: float) -> float:
+    """Seconds until places that were all taken are looked at again: a twentieth of what was waited already.
+
+    >>> pause_after(0.0), pause_after(2.0), pause_after(3600.0)
+    (0.02, 0.1, 1.0)
+    """
+    return min(max(waited_s / 20, 0.02), 1.0)
 
 
 class SharedPlaces:

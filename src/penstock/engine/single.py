@@ -41,7 +41,7 @@ from .processes import HAS_PLACE, die_with_engine
 from .processes import StepExit as StepExit
 from .processtree import adopt_orphans, is_there_since, kill_below
 from .services import Services
-from .sharing import FIRST_LOOK_S, LAST_LOOK_S, SharedPlaces
+from .sharing import TOLD_S, SharedPlaces, pause_after
 from .tasks import StepOutcome, StepTask
 from .workers import Workers
 
@@ -209,12 +209,11 @@ class StepSession:
 
     def _awaited(self, places: SharedPlaces, pool: str, step: str, index: str) -> StepExit | None:
         """Wait for a place of the pool. Gives an exit where the waiting ended otherwise, as by a cancel."""
-        wait, looked = FIRST_LOOK_S, monotonic()
+        since = looked = monotonic()
         has_told = False
         while places.take(pool) is None:
-            threading.Event().wait(wait)
-            wait = min(1.5 * wait, LAST_LOOK_S)
-            if not has_told and wait == LAST_LOOK_S:
+            threading.Event().wait(pause_after(monotonic() - since))
+            if not has_told and monotonic() - since >= TOLD_S:
                 has_told = True
                 self._tell(f"{step} waits for a place of pool '{pool}': {', '.join(places.holders(pool))} has it")
             if monotonic() - looked >= _WAITING_S:

@@ -13,10 +13,9 @@ from typing import Generic, TypeVar
 from ..core.clock import Clock
 from ..graph import Node
 from ..ports.runlog import Instance
-from .sharing import FIRST_LOOK_S, LAST_LOOK_S, SharedPlaces
+from .sharing import TOLD_S, SharedPlaces, pause_after
 
 T = TypeVar("T")
-_TOLD_S = 0.2  # who waits this long between two looks tells that it waits
 LONG = 512  # a line past which no more elements of its map are opened
 
 
@@ -25,7 +24,7 @@ class _Look:
 
     def __init__(self) -> None:
         self.due = 0.0
-        self.wait_s = FIRST_LOOK_S
+        self.since: float | None = None  # nobody got a place
         self.steps: dict[str, None] = {}
 
 
@@ -143,14 +142,15 @@ class Turns(Generic[T]):
             return None
         place = self._places.take(pool)
         if place is not None:
-            look.wait_s = FIRST_LOOK_S
+            look.since = None
             return place
-        if look.wait_s >= _TOLD_S and instance[0] not in self._has_told:
+        look.since = now if look.since is None else look.since
+        if now - look.since >= TOLD_S and instance[0] not in self._has_told:
             others = [run for run in self._places.holders(pool) if run != self._run_id]
             if others:
                 self._has_told.add(instance[0])
                 self._told(*instance, others[0], pool)
-        look.due, look.wait_s = now + look.wait_s, min(1.5 * look.wait_s, LAST_LOOK_S)
+        look.due = now + pause_after(now - look.since)
         look.steps[instance[0]] = None
         return None
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ..core.errors import UsageError
 from ..engine.listener import Listener
-from ..engine.sharing import FIRST_LOOK_S, LAST_LOOK_S, SharedPlaces
+from ..engine.sharing import SharedPlaces, pause_after
 from ..graph import Graph
 from ..ports.records import RunState, RunSummary
 from ..ports.runlog import RunQuery
@@ -30,7 +30,7 @@ def active(project: Project, graph: Graph, listener: Listener | None, *, wait: b
         return
     sizes = {pipeline: most}
     places = SharedPlaces(project.store, pipeline, "active", sizes)
-    pause, told = FIRST_LOOK_S, list[str]()
+    since, told = project.clock.monotonic(), list[str]()
     try:
         while True:
             sizes[pipeline] = most - sum(run.record.backend != "local" for run in _running(project, pipeline))
@@ -42,8 +42,7 @@ def active(project: Project, graph: Graph, listener: Listener | None, *, wait: b
             if listener is not None and running != told:
                 listener.queued(pipeline, running)
                 told = running
-            threading.Event().wait(project.clock.pause(pause))
-            pause = min(1.5 * pause, LAST_LOOK_S)
+            threading.Event().wait(project.clock.pause(pause_after(project.clock.monotonic() - since)))
         yield
     finally:
         places.close()
