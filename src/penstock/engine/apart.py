@@ -36,7 +36,7 @@ class Apart:
         self,
         run_id: str,
         processes: StepProcesses,
-        turns: Turns[Prepared | Item] | None,
+        turns: Turns[Prepared | Item],
         view: RunView,
         store: Store,
         launcher: Launcher,
@@ -76,27 +76,20 @@ class Apart:
         elif self._view.step(item.name, item.index).state.done:
             self._frontier.finished(item.name, item.index)
         elif self._has_to_wait(item):
-            assert self._turns is not None
             self._turns.stand((item.name, item.index), item)
         elif self._processes.free <= 0:
             self.unplaced.append(item)
         else:
             self._flush()
-            has_place = self._turns is not None and (item.name, item.index) in self._turns.placed
-            self._processes.start(item, has_place=has_place)
+            self._processes.start(item, has_place=(item.name, item.index) in self._turns.placed)
 
     def _has_to_wait(self, item: Item) -> bool:
         """Whether it has to wait for its turn. One that will not run needs no place: it is cached, or skipped."""
-        turns = self._turns
-        if turns is None or item.name not in turns.steps or turns.is_inside((item.name, item.index)):
+        if item.name not in self._turns.steps or self._turns.is_inside((item.name, item.index)):
             return False
-        if turns.most(item.name) is not None:
+        if self._turns.most(item.name) is not None:
             return True
         return isinstance(self._launcher.decide_with({}, item.name, item.index), Prepared | Unseen)
-
-    def _leave(self, item: Item) -> None:
-        if self._turns is not None and item.name in self._turns.steps:
-            self._turns.left((item.name, item.index))
 
     def ended(self, item: Item) -> None:
         """Its process has ended: read what it recorded, or record that it was lost."""
@@ -105,7 +98,7 @@ class Apart:
         self.unplaced.clear()
         self.read_back(item)
         if ended.code == StepExit.NOT_READY and self._launcher.healing.began:
-            self._leave(item)
+            self._turns.left((item.name, item.index))
             self._frontier.ready.append(item)  # what it needs was opened again just when it looked
             return
         if self._is_open(item) and not self._is_anothers(item, ended):
@@ -114,7 +107,7 @@ class Apart:
             self._elsewhere.add(item)
             self._later(item, LOOK_AGAIN_S)
         else:
-            self._leave(item)
+            self._turns.left((item.name, item.index))
             self._settled(item)
 
     def _is_open(self, item: Item) -> bool:
@@ -138,7 +131,7 @@ class Apart:
         self.read_back(item)
         if not self._is_open(item):
             self._elsewhere.discard(item)
-            self._leave(item)
+            self._turns.left((item.name, item.index))
             self._settled(item)
             return
         begun = self._begun.get(item)

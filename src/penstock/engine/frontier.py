@@ -57,7 +57,7 @@ class Frontier:
 
     def expanded(self, scope: str, index: str, size: int) -> list[str]:
         """A scope learned its size at the index of its parent; returns the nodes inside."""
-        inside = [name for name, chain in self._chains.items() if scope in chain]
+        inside = self.inside(scope)
         if size == 0:
             for name in inside:
                 self._completed((name, index))
@@ -67,6 +67,10 @@ class Frontier:
             self._done[name, index] = bytearray(size)
         self._unopened.append((scope, index, 0, size))
         return inside
+
+    def inside(self, scope: str) -> list[str]:
+        """The nodes in a scope, also those in scopes inside it."""
+        return [name for name, chain in self._chains.items() if scope in chain]
 
     @property
     def has_ready(self) -> bool:
@@ -93,7 +97,7 @@ class Frontier:
 
     def closed(self, scope: str, index: str) -> list[str]:
         """A scope will never be expanded here; returns the nodes inside, each done at this index."""
-        inside = [name for name, chain in self._chains.items() if scope in chain]
+        inside = self.inside(scope)
         for name in inside:
             self._completed((name, index))
         return inside

@@ -40,7 +40,7 @@ class Turns(Generic[T]):
         clock: Clock,
         told: Callable[[str, str, str, str], None],
     ) -> None:
-        bound = {node.name: node for node in nodes if is_bound(node)}
+        bound = {node.name: node for node in nodes if _is_bound(node)}
         self.steps = frozenset(bound)
         self._most = {name: node.options.max_parallel for name, node in bound.items()}
         self._pool = {name: node.options.pool for name, node in bound.items()}
@@ -81,7 +81,7 @@ class Turns(Generic[T]):
     def left(self, instance: Instance) -> None:
         """Its attempt is over, or it has to be decided anew."""
         step = instance[0]
-        if instance not in self._inside[step]:
+        if step not in self.steps or instance not in self._inside[step]:
             return
         self._inside[step].discard(instance)
         if self._lines[step]:
@@ -102,16 +102,17 @@ class Turns(Generic[T]):
     def is_empty(self) -> bool:
         return not any(self._lines.values())
 
-    def is_long(self, scope: str) -> bool:
-        """Whether a step in this scope has so long a line that no more elements should come."""
-        return any(self._scope[step] == scope and len(line) >= LONG for step, line in self._lines.items())
+    def long_scopes(self, *steps: str) -> set[str]:
+        """Scopes of which no more elements should come: a step in them, of these or of any, has too long a line."""
+        scopes = (self._scope[step] for step in steps or self._lines if len(self._lines[step]) >= LONG)
+        return {scope for scope in scopes if scope is not None}
 
     def may_move(self, has_room: Callable[[str], bool]) -> bool:
         return any(has_room(step) for step in self._awake)
 
     def looks_again(self) -> float | None:
         """When, by the clock's monotonic seconds, places are to be looked at again."""
-        return min((look.due for look in self._looks.values() if look.steps), default=None)
+        return min((look.due for look in self._looks.values() if look.steps), default=None) if self._looks else None
 
     def close(self) -> None:
         self._places.close()
@@ -155,6 +156,6 @@ class Turns(Generic[T]):
         return None
 
 
-def is_bound(node: Node) -> bool:
+def _is_bound(node: Node) -> bool:
     """Whether its instances have to wait for their turn."""
     return node.options.max_parallel is not None or node.options.pool is not None

@@ -105,12 +105,12 @@ def execute(arguments: argparse.Namespace) -> int:
         "idempotency_key": arguments.idempotency_key,
         "trigger": "cli",
     }
+    options |= {
+        "workers": arguments.workers,
+        "one_process_per_step": arguments.one_process_per_step,
+        "wait": arguments.wait,
+    }
     if engine == LOCAL:
-        options |= {
-            "workers": arguments.workers,
-            "one_process_per_step": arguments.one_process_per_step,
-            "wait": arguments.wait,
-        }
         runner = LocalRunner(settings)
         return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))
     source = os.path.relpath(arguments.file.partition(":")[0], settings.root)
