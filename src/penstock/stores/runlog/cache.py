@@ -28,10 +28,17 @@ class CachePart(LivenessPart):
         self.database.run("forget_cache_entry", (packed(key), run_id))
 
     def lease(self, key: str, owner: str, seconds: float, *, while_alive: bool = False) -> bool:
+        holder = self.find_holder(key) if while_alive else None
+        if holder == owner:
+            holder = None
+        if holder is not None and self._locks.held(self._voucher(holder)):
+            return False  # it lives, whatever the clock says of its lease
         vouched = self._vouch(owner)
-        taken = not (while_alive and self._is_anothers(key, owner)) and self._take(key, owner, seconds)
+        taken = self._take(key, owner, seconds)
         if vouched and not taken:
             self._locks.drop(self._voucher(owner))
+        if taken and holder is not None:
+            self._locks.remove(self._voucher(holder))
         return taken
 
     def find_holder(self, key: str) -> str | None:
@@ -47,10 +54,7 @@ class CachePart(LivenessPart):
         if held is None or not self._is_gone(held[0]):
             return False
         # The whole row is compared: a holder that came back and renewed its lease meanwhile has another one.
-        inherited = self.database.run("inherit_cache_lease", (owner, until, packed(key), *held)) == 1
-        if inherited:
-            self._locks.remove(self._voucher(held[0]))
-        return inherited
+        return self.database.run("inherit_cache_lease", (owner, until, packed(key), *held)) == 1
 
     def unlease(self, key: str, owner: str) -> None:
         self.database.run("drop_cache_lease", (packed(key), owner))
@@ -60,11 +64,6 @@ class CachePart(LivenessPart):
         """Show others on this host that this owner is there, before any row names it; whether that was news."""
         voucher = self._voucher(owner)
         return owner not in self._epochs and not self._locks.held(voucher) and self._locks.take(voucher)
-
-    def _is_anothers(self, key: str, owner: str) -> bool:
-        """Whether somebody has it who is seen to live on this host, whatever the clock says of the lease."""
-        holder = self.find_holder(key)
-        return holder is not None and holder != owner and self._locks.held(self._voucher(holder)) is True
 
     def _is_gone(self, owner: str) -> bool:
         """Whether an owner is known to be dead. Where nothing is known of it here, its lease has to run out."""
