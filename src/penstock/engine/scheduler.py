@@ -92,7 +92,7 @@ class Scheduler:
         self._listener = listener or Silent(options.echo)
         self._nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
         self._frontier = Frontier(graph)
-        self._launcher = Launcher(graph, record, view, store, services, cluster.keeps if cluster is not None else None)
+        self._launcher = Launcher(graph, record, view, store, services, cluster)
         self._selector = selectors.DefaultSelector()
         self._is_far = cluster is not None  # then no step runs in this process
         writers = self._write_text, self._tell_progress

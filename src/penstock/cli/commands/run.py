@@ -65,8 +65,8 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     add(
         "--workers",
         type=workers,
-        metavar="N|ray|dask",
-        help="steps at the same time (default: one per processor), or the cluster that runs them: ray, ray:N, "
+        metavar="WHERE",
+        help="how many steps at the same time (default: one per processor), or a cluster: ray, ray:N, "
         "ray://HOST:10001, dask, dask:N, dask://HOST:8786",
     )
     add("--one-process-per-step", action="store_true", help="every step in a process of its own, by `exec-step`")
