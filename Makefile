@@ -26,7 +26,7 @@ demo: $(VENV)/.demo ## raw data to a live model on this machine; sets everything
 
 setup: $(VENV)/.dev ## make the environment for tests and checks
 
-test: $(VENV)/.dev ## every test; sets everything up
+test: $(VENV)/.dev ## every test but those on real engines; sets everything up
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 engines: $(VENV)/.dev ## install the real engines (Airflow, Prefect, Kubeflow's SDK, Ray and Dask, podman) under .engines/
@@ -46,7 +46,7 @@ types: $(VENV)/.dev ## mypy --strict
 layers: $(VENV)/.dev ## the rules between rooms
 	$(BIN)/lint-imports
 
-check: lint types layers test ## what CI runs
+check: lint types layers test ## what CI runs before test-engines
 
 bench: $(VENV)/.dev ## measure; writes docs/performance.md (about an hour)
 	$(BIN)/python -m bench
