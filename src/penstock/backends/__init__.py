@@ -1,5 +1,6 @@
-"""Orchestrators: a graph in the native form of Airflow, Prefect or Kubeflow, and the talk with their servers.
+"""backends: adapters for orchestrators. Each turns a graph into that engine's own form, and talks to its server.
 
-Each backend lives in a package of its own and stands alone: none imports another. They may know the graph and the
-ports; they never run a step and decide nothing about one. What they generate starts the step launcher, which does.
+May know ports, graph and core; each stands alone. None runs a step: what it generates starts the step launcher in the
+project's own environment (ports.backend says by which commands). An engine's library is needed only where its own
+code runs, never here.
 """
