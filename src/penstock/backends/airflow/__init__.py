@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ...core.errors import ConfigError, did_you_mean
 from ...ports.backend import Blueprint, Bundle, Declarations, EngineRun, EngineState, Places
-from . import declarations as declared
+from . import declarations, deploying, running
 from .pods import check_container
 from .writing import FORMS, SUBPROCESS, dag_file
 
@@ -22,7 +22,7 @@ class AirflowBackend:
     label = "Airflow 3"
 
     def declarations(self, blueprint: Blueprint) -> Declarations:
-        return declared.declarations(blueprint, _form(blueprint))
+        return declarations.declarations(blueprint, _form(blueprint))
 
     def compile(self, blueprint: Blueprint) -> Bundle:
         form = _form(blueprint)
@@ -30,6 +30,20 @@ class AirflowBackend:
             check_container(blueprint, form)
         entry = f"{blueprint.name}.py"
         return Bundle(self.name, entry, {entry: dag_file(blueprint, form)})
+
+    def deploy(self, bundle: Bundle, blueprint: Blueprint, places: Places) -> str:
+        return deploying.deploy(bundle, blueprint, _form(blueprint), places)
+
+    def submit(
+        self, blueprint: Blueprint, places: Places, run_id: str, key: str, parameters: Mapping[str, object]
+    ) -> EngineRun:
+        return running.submit(blueprint, places, run_id, key, parameters)
+
+    def state(self, blueprint: Blueprint, places: Places, run: EngineRun) -> EngineState:
+        return running.state(blueprint, places, run)
+
+    def cancel(self, blueprint: Blueprint, places: Places, run: EngineRun) -> None:
+        running.cancel(blueprint, places, run)
 
 
 def _form(blueprint: Blueprint) -> str:

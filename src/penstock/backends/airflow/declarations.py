@@ -42,7 +42,9 @@ _SHAPE: Declarations = {
     "nested pipeline": supported("TaskGroup"),
     "map": supported("dynamic task mapping; a list longer than core.max_map_length goes in chunks"),
     "map.of a step's output": supported("expand() over index paths that a task lists"),
-    "map.nested": emulated("one map over the index paths of both, such as 2.0; an inner map begins when all outer steps it needs are done"),
+    "map.nested": emulated(
+        "one map over the index paths of both, such as 2.0; an inner map begins when all outer steps it needs are done"
+    ),
     "map.several lists": emulated("the launcher takes them side by side"),
     "map.max_size": emulated("the launcher refuses a longer list before any element starts"),
     "guard": emulated("the launcher decides; a skipped step is a skipped task"),

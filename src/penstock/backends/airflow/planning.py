@@ -70,7 +70,7 @@ def planned(graph: Graph) -> Plan:
 
 class _Planning:
     def __init__(self, graph: Graph) -> None:
-        self._order = graph.order()
+        self._order = _order(graph)
         self._position = {name: at for at, name in enumerate(self._order)}
         self._nodes = {node.name: node for node in graph.nodes}
         self._scopes = {scope.name: scope for scope in graph.scopes}
@@ -199,6 +199,16 @@ class _Planning:
 
     def _free_id(self, path: tuple[str, ...]) -> str:
         return self._free_path(path)[-1]
+
+
+def _order(graph: Graph) -> tuple[str, ...]:
+    """As written, where everything is written after what it needs: then nested pipelines stay together."""
+    seen: set[str] = set()
+    for name, needed in graph.needs().items():
+        if not needed <= seen:
+            return graph.order()
+        seen.add(name)
+    return tuple(node.name for node in graph.nodes)
 
 
 def node_path(name: str) -> tuple[str, ...]:

@@ -42,7 +42,9 @@ def container_constants(blueprint: Blueprint, form: str) -> list[str]:
         names = tuple(sorted({*_PASSED, *_secrets(blueprint.graph), *_variables(blueprint.graph)}))
         lines.append(statement(names, head="PASSED = "))
     else:
-        lines.append(statement("penstock", head="SECRET = ") + "  # of Kubernetes: each of its keys is a variable of every step")
+        lines.append(
+            statement("penstock", head="SECRET = ") + "  # of Kubernetes: each of its keys is a variable of every step"
+        )
     return lines
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from ...core.canonical import digest_bytes
 from ...core.errors import DefinitionError
 from ...graph import Cron, Graph, RetryPolicy, StepOptions
 from ...ports.backend import Blueprint
@@ -42,18 +43,19 @@ _IMPORTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
-def dag_file(blueprint: Blueprint, form: str) -> str:
-    """The file's text. The same blueprint gives the same bytes."""
-    return _Writing(blueprint, form).text()
+def dag_file(blueprint: Blueprint, form: str, manifest: str = "") -> str:
+    """The file's text. The same blueprint gives the same bytes. `manifest`: the name of the one beside it."""
+    return _Writing(blueprint, form, manifest or manifest_name(blueprint)).text()
 
 
-def manifest_name(blueprint: Blueprint) -> str:
-    """The manifest beside the DAG file: one per content, so that a file and its manifest change in one instant."""
-    return f"{blueprint.name}.{blueprint.digest[:12]}.manifest.json"
+def manifest_name(blueprint: Blueprint, content: str = "") -> str:
+    """The manifest beside the DAG file. With its content, a name that no other content has."""
+    return f"{blueprint.name}.{digest_bytes(content.encode())[:12] + '.' if content else ''}manifest.json"
 
 
 class _Writing:
-    def __init__(self, blueprint: Blueprint, form: str) -> None:
+    def __init__(self, blueprint: Blueprint, form: str, manifest: str) -> None:
+        self._manifest = manifest
         self._blueprint = blueprint
         self._graph = blueprint.graph
         self._form = form
@@ -92,16 +94,20 @@ class _Writing:
 
     def _constants(self) -> list[str]:
         made = self._blueprint
-        where: Any = Code(f"Path(__file__).with_name({quoted(manifest_name(made))})")
+        where: Any = Code(f"Path(__file__).with_name({quoted(self._manifest)})")
         lines = [statement(made.manifest or where, head="MANIFEST = "), statement(made.digest, head="DIGEST = ")]
         if self._form == SUBPROCESS:
             lines += [statement(made.python, head="PYTHON = "), statement(made.root, head="ROOT = ")]
-            lines += ['AIRFLOWS = ("AIRFLOW__", "PYTHONHOME", "PYTHONPATH")  # settings that are none of a step\'s business']
+            lines += [
+                'AIRFLOWS = ("AIRFLOW__", "PYTHONHOME", "PYTHONPATH")  # settings that are none of a step\'s business'
+            ]
         else:
             lines += container_constants(made, self._form)
         lines += ["", *statement(self._parameters.params, head="PARAMETERS = ").split("\n")]
         as_written = tuple(self._parameters.as_written)
-        lines += [statement(as_written, head="AS_WRITTEN = ") + "  # null in one of these means the pipeline's own default"]
+        lines += [
+            statement(as_written, head="AS_WRITTEN = ") + "  # null in one of these means the pipeline's own default"
+        ]
         return lines
 
     # -- the pipeline --------------------------------------------------------------------------------------------
@@ -168,9 +174,7 @@ class _Writing:
 
     def _task(self, task: Task) -> Call:
         options: dict[str, Any] = {}
-        if task.node is None:
-            options["task_id"] = task.task_id
-        elif task.task_id != task.name.rpartition("/")[2]:
+        if task.node is None or task.task_id != task.name.rpartition("/")[2]:
             options["task_id"] = task.task_id
         if task.each:
             options["each"] = Code(task.each)
@@ -276,7 +280,7 @@ def _imports(rest: str) -> str:
     """The import lines of the names that the rest of the file uses, as isort sorts them."""
     words = {node.id for node in ast.walk(ast.parse(rest)) if isinstance(node, ast.Name)}
     plain = [f"import {name}" for name in ("json", "os", "subprocess") if name in words]
-    standard, others = list(plain), []
+    standard, others = list(plain), list[str]()
     for module, names in _IMPORTS:
         used = [name for name in names if name in words]
         if used:
