@@ -37,14 +37,13 @@ def check_container(blueprint: Blueprint, form: str) -> None:
 
 
 def container_constants(blueprint: Blueprint, form: str) -> list[str]:
-    lines = [statement(blueprint.image, head="IMAGE = ")]
+    command = ["python", "-P", "-m", "penstock"]
+    lines = [statement(blueprint.image, head="IMAGE = "), statement(command, head="COMMAND = ")]
     if form == "docker":
         names = tuple(sorted({*_PASSED, *_secrets(blueprint.graph), *_variables(blueprint.graph)}))
-        lines.append(statement(names, head="PASSED = "))
+        lines += ["# of the worker's environment, what a container gets", statement(names, head="PASSED = ")]
     else:
-        lines.append(
-            statement("penstock", head="SECRET = ") + "  # of Kubernetes: each of its keys is a variable of every step"
-        )
+        lines.append('SECRET = "penstock"  # of Kubernetes, where there is one: its keys are variables of every step')
     return lines
 
 
@@ -67,7 +66,7 @@ def container_options(options: StepOptions, form: str) -> dict[str, Any]:
         found["gpu"] = wanted.gpu
     if most is not None:
         found["memory_limit"] = _quantity(most)
-    return {"resources": found} if found else {}
+    return {"needs": found} if found else {}
 
 
 def _most_memory(limits: LimitPolicy) -> int | None:

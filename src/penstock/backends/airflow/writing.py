@@ -39,7 +39,7 @@ _IMPORTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                      "conf", "dag")),
     ("airflow.sdk.exceptions", ("AirflowException", "AirflowFailException", "AirflowSkipException")),
     ("docker.types", ("DeviceRequest",)),
-    ("kubernetes.client", ("models",)),
+    ("kubernetes.client", ("k8s",)),
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ class _Writing:
         self._form = form
         self._plan: Plan = planned(self._graph)
         self._parameters = Form(self._graph.parameters)
-        self._starting = _starting(form, has_maps=bool(self._graph.scopes))
+        self._starting = _starting(form, bool(self._graph.scopes), bool(self._parameters.as_written))
         _check_schedule(self._graph)
 
     def text(self) -> str:
@@ -104,10 +104,9 @@ class _Writing:
         else:
             lines += container_constants(made, self._form)
         lines += ["", *statement(self._parameters.params, head="PARAMETERS = ").split("\n")]
-        as_written = tuple(self._parameters.as_written)
-        lines += [
-            statement(as_written, head="AS_WRITTEN = ") + "  # null in one of these means the pipeline's own default"
-        ]
+        if self._parameters.as_written:
+            lines += ["# null in one of these means the pipeline's own default"]
+            lines += [statement(tuple(self._parameters.as_written), head="AS_WRITTEN = ")]
         return lines
 
     # -- the pipeline --------------------------------------------------------------------------------------------
@@ -266,10 +265,14 @@ def _check_schedule(graph: Graph) -> None:
 # -- how a step starts ----------------------------------------------------------------------------------------------
 
 
-def _starting(form: str, *, has_maps: bool) -> str:
+def _starting(form: str, has_maps: bool, has_as_written: bool) -> str:
     """The lower half of the file, which is the same for every pipeline, but for what only a map needs."""
-    text = (files(__package__) / "forms" / f"{form}.py.in").read_text().rstrip()
-    pattern = r"# \[/?maps\]\n?" if has_maps else r"# \[maps\]\n.*?# \[/maps\]\n+"
+    folder = files(__package__) / "forms"
+    text, shared = (folder.joinpath(f"{name}.py.in").read_text(encoding="utf-8") for name in (form, "shared"))
+    if not has_as_written:
+        shared = shared.replace(" if params[name] is not None or name not in AS_WRITTEN", "")
+    text = text.replace("# [shared]\n", shared).rstrip()
+    pattern = r"# \[/?maps\]\n" if has_maps else r"# \[maps\]\n.*?# \[/maps\]\n+"
     return re.sub(pattern, "", text + "\n", flags=re.DOTALL).rstrip()
 
 
