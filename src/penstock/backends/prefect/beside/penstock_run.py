@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import inspect
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -41,6 +42,16 @@ _FAILED = {"timed_out": "TimedOut", "upstream_failed": "UpstreamFailed"}
 def another_attempt(task: Task[Any, Any], task_run: Any, state: State[Any]) -> bool:
     """Whether a failure earns another attempt: its policy says so, or its worker was lost or overdue."""
     return bool(state.data == AGAIN or isinstance(state.data, Exception))
+
+
+def _without_empty_traceback(record: logging.LogRecord) -> bool:
+    """Prefect asks for the traceback of every failure; of a returned state there is none to print."""
+    if record.exc_info and record.exc_info[0] is None:
+        record.exc_info = None
+    return True
+
+
+logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
 # -- the pipeline --------------------------------------------------------------------------------------------
