@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,11 +15,16 @@ from ...core.errors import BackendError
 
 DEFAULT = "http://127.0.0.1:4200/api"
 _TIMEOUT_S = 20.0
+_BUSY_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each further try
 _MAJOR = "3"
 
 
 class NotThere(BackendError):
     """Prefect knows no such thing (404)."""
+
+
+class _Busy(BackendError):
+    """Prefect cannot answer at the moment (429, 502, 503)."""
 
 
 class Api:
@@ -57,6 +63,15 @@ class Api:
         return self._ask("DELETE", path, None)
 
     def _ask(self, method: str, path: str, content: Mapping[str, Any] | None) -> Any:
+        """Once more where the server is busy; nothing that is asked here does harm when it is done twice."""
+        for delay in _BUSY_S:
+            try:
+                return self._asked(method, path, content)
+            except _Busy:
+                threading.Event().wait(delay)
+        return self._asked(method, path, content)
+
+    def _asked(self, method: str, path: str, content: Mapping[str, Any] | None) -> Any:
         body = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(self.url + path, body, self._headers, method=method)
         try:
@@ -78,6 +93,8 @@ class Api:
             return NotThere(told, hint="is `endpoint` the URL of its API? It ends with /api")
         if error.code in (401, 403):
             return BackendError(told, hint="set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING, in the environment")
+        if error.code in (429, 502, 503):
+            return _Busy(told, hint="look at the server's log, and try again when it is less busy")
         return BackendError(told)
 
 

@@ -8,8 +8,8 @@ from .parameters import RESERVED, unusable
 from .writing import FORMS
 
 _LAUNCHER = "the worker that runs the step"
-_REQUEST = refused(
-    "a process work pool places nothing by resources; start its worker on a machine that has them, and accept this"
+_REQUEST = emulated(
+    "a request: a process work pool reserves nothing, and every run records that; a pool is a way to wait for places"
 )
 _FIXED = emulated("fixed when the pipeline is compiled; not in the flow's form")
 
