@@ -38,6 +38,18 @@ def identifiers(names: Iterable[str], *, taken: Iterable[str] = ()) -> dict[str,
     return found
 
 
+def apart(name: str, taken: Iterable[str]) -> str:
+    """A name of ours that no parameter has: a parameter hides it inside the flow.
+
+    >>> apart("run", ["run", "run_"])
+    'run__'
+    """
+    used = set(taken)
+    while name in used:
+        name += "_"
+    return name
+
+
 def flow_identifier(pipeline: str, *, taken: Iterable[str]) -> str:
     """The flow function's name: the pipeline's own, where nothing else has it."""
     return identifiers([pipeline], taken=taken)[pipeline].replace("_step", "_flow")

@@ -14,7 +14,7 @@ from ...graph import Argument, Cron, Graph, Node, RetryPolicy, Scope
 from ...graph.graph import outputs_in
 from ...ports.backend import Blueprint, Bundle
 from .layout import bracketed, call, literal, names, quoted
-from .naming import flow_identifier, identifiers
+from .naming import apart, flow_identifier, identifiers
 from .parameters import FlowParameter, flow_parameters
 
 _BESIDE = Path(__file__).parent / "beside"  # files that lie beside every flow
@@ -54,9 +54,10 @@ class _Names:
 
     def __init__(self, graph: Graph) -> None:
         given = [each.name for each in flow_parameters(graph)]
-        self.steps = identifiers((node.name for node in graph.nodes), taken=given)
-        self.flow = flow_identifier(graph.pipeline, taken=[*self.steps.values(), *given])
-        self.run = "run" if "run" not in given else "penstock_run"
+        self.run, self.pipeline = (apart(name, given) for name in ("run", "PIPELINE"))
+        taken = [*given, self.run, self.pipeline]
+        self.steps = identifiers((node.name for node in graph.nodes), taken=taken)
+        self.flow = flow_identifier(graph.pipeline, taken=[*self.steps.values(), *taken])
 
 
 class _Flow:
@@ -141,7 +142,7 @@ class _Flow:
             *([f"start={quoted(_moment(schedule))}"] if schedule is not None and schedule.start else []),
         ]
         step = 'STEP = {"cache_policy": NO_CACHE, "persist_result": False, "retry_condition_fn": another_attempt}'
-        return f"{call('PIPELINE = Pipeline', pipeline)}\n{step}"
+        return f"{call(f'{self._names.pipeline} = Pipeline', pipeline)}\n{step}"
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
@@ -163,7 +164,7 @@ class _Flow:
         graph, run = self._graph, self._names.run
         decorator = call("@flow", [f"name={quoted(graph.pipeline)}", "persist_result=False"])
         head = call(f"async def {self._names.flow}", [_declared(each) for each in self._parameters], ":")
-        start = call(f"    {run} = PIPELINE.run", self._given(), indent=4)
+        start = call(f"    {run} = {self._names.pipeline}.run", self._given(), indent=4)
         body = [*self._scope(None, 1), f"    return await {run}.to_the_end()"]
         return "\n".join([decorator, head, *self._documented_flow(), start, *body])
 
