@@ -270,6 +270,7 @@ def test_a_formatter_and_a_linter_would_change_nothing(tmp_path: Path) -> None:
             Parameter("day", "datetime.date", '{"$":"date","v":"2026-01-31"}'),
             Parameter("kind", "Literal['a', 'b']"),
             Parameter("anything", "Any", '{"a":[1,2],"b":{}}'),
+            *(Parameter(f"a_number_of_a_long_name_{number}", "int", "1") for number in range(6)),
         ),
         scopes=(Scope("fit", {"uri": Param("uris")}),),
         nodes=(

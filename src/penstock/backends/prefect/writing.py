@@ -166,21 +166,19 @@ class _Flow:
         head = call(f"async def {self._names.flow}", [_declared(each) for each in self._parameters], ":")
         start = call(f"    {run} = {self._names.pipeline}.run", self._given(), indent=4)
         body = [*self._scope(None, 1), f"    return await {run}.to_the_end()"]
-        return "\n".join([decorator, head, *self._documented_flow(), start, *body])
+        return "\n".join([decorator, head, *self._own_defaults(), start, *body])
 
-    def _documented_flow(self) -> list[str]:
-        own = [f"{each.name}: None = the pipeline's own default, {each.own}" for each in self._parameters if each.own]
-        if not own:
-            return []
-        return ['    """' + own[0], *(f"    {line}" for line in own[1:]), '    """']
+    def _own_defaults(self) -> list[str]:
+        return [
+            f"    # {each.name}: None stands for the pipeline's own default, {each.own}"
+            for each in self._parameters
+            if each.own
+        ]
 
     def _given(self) -> list[str]:
-        plain = [each.name for each in self._parameters if not each.own]
         own = [each.name for each in self._parameters if each.own]
-        shown = "{" + ", ".join(f"{quoted(name)}: {name}" for name in plain) + "}"
-        if not own:
-            return [shown]
-        return [shown, "or_default={" + ", ".join(f"{quoted(name)}: {name}" for name in own) + "}"]
+        plain = [each.name for each in self._parameters if not each.own]
+        return [_by_name(plain, ""), *([_by_name(own, "or_default=")] if own else [])]
 
     def _scope(self, scope: str | None, depth: int) -> Iterator[str]:
         """What is told to the run inside one map, or outside of all, in the order in which the pipeline was written."""
@@ -234,6 +232,11 @@ class _Flow:
         ]
         served = bracketed("    DEPLOYMENT = {", deployment, "}", indent=4)
         return f'if __name__ == "__main__":\n{served}\n    command_line({self._names.flow}, DEPLOYMENT)'
+
+
+def _by_name(found: list[str], before: str) -> str:
+    """Parameters as a dict, as the first thing in a line of the flow's body."""
+    return bracketed(before + "{", [f"{quoted(name)}: {name}" for name in found], "}", indent=8)
 
 
 def _declared(parameter: FlowParameter) -> str:
