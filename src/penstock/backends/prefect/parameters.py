@@ -73,12 +73,25 @@ def _translated(parameter: Parameter) -> FlowParameter:
     annotation, schema = _type(tree)
     if parameter.default is None:
         return FlowParameter(parameter.name, annotation, schema, True)
-    value = json.loads(parameter.default)
+    value = _listed(json.loads(parameter.default))
     if not _holds_tag(value):
         return FlowParameter(parameter.name, annotation, schema, False, value)
     if annotation != "Any" and "None" not in annotation:
         annotation, schema = f"{annotation} | None", {"anyOf": [schema, {"type": "null"}]}
     return FlowParameter(parameter.name, annotation, schema, False, None, parameter.default)
+
+
+def _listed(value: Any) -> Any:
+    """A tuple as the list that it is read from again."""
+    if isinstance(value, dict) and value.get(TAG) == "tuple":
+        return [_listed(each) for each in value["v"]]
+    return [_listed(each) for each in value] if isinstance(value, list) else value
+
+
+def _choices(values: list[Any]) -> dict[str, Any]:
+    kinds = {type(each).__name__ for each in values}
+    kind = {"type": _PLAIN[kinds.pop()]} if len(kinds) == 1 and kinds <= set(_PLAIN) else {}
+    return {"const": values[0], **kind} if len(values) == 1 else {"enum": values, **kind}
 
 
 def _holds_tag(value: Any) -> bool:
@@ -106,7 +119,7 @@ def _type(tree: ast.expr | None) -> tuple[str, dict[str, Any]]:
             members = inner.elts if isinstance(inner, ast.Tuple) else [inner]
             if all(isinstance(each, ast.Constant) for each in members):
                 values = [each.value for each in members if isinstance(each, ast.Constant)]
-                return f"Literal[{literal(values)[1:-1]}]", {"enum": values}
+                return f"Literal[{literal(values)[1:-1]}]", _choices(values)
             return "Any", {}
         case ast.Name() | ast.Attribute() | ast.Subscript():
             return _named(tree)
@@ -125,7 +138,7 @@ def _named(tree: ast.Name | ast.Attribute | ast.Subscript) -> tuple[str, dict[st
         return f"list[{annotation}]", {"type": "array", "items": schema}
     if name in _DICTS:
         if not isinstance(inner, ast.Tuple) or _type(inner.elts[0])[0] != "str":
-            return "dict", {"type": "object"}
+            return "dict", {"type": "object", "additionalProperties": True}
         annotation, schema = _type(inner.elts[1])
         return f"dict[str, {annotation}]", {"type": "object", "additionalProperties": schema}
     if inner is None and name in ("date", "datetime", "time", "timedelta", "Path", "Decimal", "UUID"):
