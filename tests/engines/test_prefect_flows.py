@@ -145,7 +145,8 @@ def take(values: list) -> int: return len(values)
 @pipeline
 def typed(a: int, b: float = 0.5, c: str = "x", d: bool = True, e: list[int] = [1, 2], f: dict[str, float] = {"k": 1.0},
           g: int | None = None,
-          h: Literal["p", "q"] = "p", n: Literal["a", 1] = 1, o: Literal["z"] = "z", i: Any = None, j: date = date(2026, 1, 31), k: dict = {},
+          h: Literal["p", "q"] = "p", n: Literal["a", 1] = 1, o: Literal["z"] = "z",
+          i: Any = None, j: date = date(2026, 1, 31), k: dict = {},
           l: list[list[str] | None] = [], m: tuple[int, str] = (1, "a")) -> int:
     return take([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o])
 """,
