@@ -93,7 +93,7 @@ class Retry:
         self.policy = RetryPolicy(
             attempts=attempts,
             base_s=_seconds("Retry(base)", base),
-            factor=factor,
+            factor=float(factor),
             cap_s=_seconds("Retry(cap)", cap),
             jitter=jitter,
             on=_failure_names("on", on),
@@ -110,7 +110,9 @@ class Resources:
             raise _option_error(f"Resources(cpu={cpu!r}): a number of processors is more than 0")
         if not isinstance(gpu, int) or gpu < 0:
             raise _option_error(f"Resources(gpu={gpu!r}): a number of GPUs is 0 or more")
-        self.request = ResourceRequest(cpu=cpu, memory_bytes=_bytes("Resources(memory)", memory), gpu=gpu)
+        self.request = ResourceRequest(
+            cpu=None if cpu is None else float(cpu), memory_bytes=_bytes("Resources(memory)", memory), gpu=gpu
+        )
 
 
 class Grow:

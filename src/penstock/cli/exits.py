@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from ..core.errors import (
     ArtifactError,
+    BackendError,
     CodeChangedError,
     ConfigError,
     DefinitionError,
@@ -14,6 +15,7 @@ from ..core.errors import (
     NotReproducibleError,
     ParameterError,
     PenstockError,
+    RefusedError,
     RegistryError,
     RunCancelledError,
     ServingError,
@@ -39,6 +41,7 @@ class Exit(IntEnum):
 
 _EXITS: tuple[tuple[type[PenstockError], Exit], ...] = (
     (CodeChangedError, Exit.FAILED),
+    (RefusedError, Exit.FAILED),
     (NotReproducibleError, Exit.FAILED),
     (RunCancelledError, Exit.INTERRUPTED),
     (NotFoundError, Exit.NOT_FOUND),
@@ -51,6 +54,7 @@ _EXITS: tuple[tuple[type[PenstockError], Exit], ...] = (
     (ArtifactError, Exit.STORE),
     (RegistryError, Exit.STORE),
     (SourceError, Exit.STORE),
+    (BackendError, Exit.STORE),
     (ServingError, Exit.STORE),  # a port in use, a model that cannot be loaded
 )
 

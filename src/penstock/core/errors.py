@@ -26,6 +26,8 @@ PenstockError
 ├── RegistryError              the model registry or the experiment tracker refused or cannot be reached
 ├── NotificationError          somebody could not be told: a wrong address, or the receiver refused
 │   └── NotificationUnavailableError (also ConnectionError, so an OSError) not now; another attempt may
+├── RefusedError               a backend cannot keep something that the pipeline asks for; lists every such thing
+├── BackendError               an engine refused, cannot be reached, or is another version than expected
 ├── ServingError               a model cannot be loaded or a request is malformed
 ├── StepTimeoutError           (also TimeoutError) an attempt ran longer than its step's timeout
 ├── StepKilledError            the process of an attempt died (signal, os._exit)
@@ -135,6 +137,16 @@ class MissingExtraError(PenstockError):
     ) -> None:
         super().__init__(problem, hint=hint or f"pip install 'penstock[{extra}]'", where=where)
         self.extra = extra
+
+
+class RefusedError(DefinitionError):
+    """A backend cannot keep what the pipeline asks for; `problems` lists everything, each with the user's line."""
+
+    code = "refused"
+
+
+class BackendError(PenstockError):
+    code = "backend"
 
 
 class CodeChangedError(PenstockError):

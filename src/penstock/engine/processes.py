@@ -30,6 +30,7 @@ class StepExit(IntEnum):
     UPSTREAM_FAILED = 3
     NOT_READY = 4  # something it needs is not done; the engine called too early
     FENCED = 5  # not ours: a newer attempt or owner has it, another process works on it, or the run is over
+    SKIPPED = 6  # where the engine wants to know; else DONE
     RETRY = 75  # failed; the policy would like another attempt
 
 

@@ -157,8 +157,13 @@ class Backend(Protocol):
         """Make the engine know the pipeline (in its place of an older one). Returns words for people: what is where."""
         ...
 
-    def submit(self, blueprint: Blueprint, places: Places, run_id: str, parameters: Mapping[str, object]) -> EngineRun:
-        """Start the run that penstock has created. Idempotent per run id."""
+    def submit(
+        self, blueprint: Blueprint, places: Places, run_id: str, key: str, parameters: Mapping[str, object]
+    ) -> EngineRun:
+        """Start the run that penstock has created, under this name: a second call with it starts no second one.
+
+        `key` is the run's id, or for a resume the id with the number of the ownership behind it.
+        """
         ...
 
     def state(self, blueprint: Blueprint, places: Places, run: EngineRun) -> EngineState:

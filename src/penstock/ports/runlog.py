@@ -78,6 +78,10 @@ class RunLog(Protocol):
         environment those of the newest RunResumed that brought some."""
         ...
 
+    def run_of_key(self, idempotency_key: str) -> str | None:
+        """The id of the run that was created with this key."""
+        ...
+
     def match_runs(self, prefix: str) -> list[str]:
         """Ids that begin or end with this text, newest first."""
         ...

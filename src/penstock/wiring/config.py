@@ -25,6 +25,11 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     profile: str = ""
     backend: str = "local"
     image: str = ""
+    form: str = ""  # where an engine runs steps: "subprocess", "docker", "kubernetes"; "" = the backend's default
+    endpoint: str = ""  # URL of the engine's API
+    dags: str = ""  # the folder that Airflow reads
+    python: str = ""  # the interpreter that steps run in; "" = this one
+    engine_python: str = ""  # the interpreter that has the engine's own library, where submitting needs it
     trusted_types: tuple[str, ...] = ()  # what a registered model may contain besides scikit-learn's own classes
     hidden_inputs: Literal["on", "warn", "off"] = "on"  # a step that has some is not cached; only told; not looked for
     allow_pickle: bool = False  # let models that other tools registered as pickles run their code
@@ -44,7 +49,8 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _KEYS: dict[str, type] = {
     "runs": str, "artifacts": str, "tracking": str, "workers": int, "durability": str, "seed": int, "home": str,
-    "backend": str, "image": str, "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
+    "backend": str, "image": str, "form": str, "endpoint": str, "dags": str, "python": str, "engine_python": str,
+    "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
 }  # fmt: skip
 
 _LARGEST_SEED = 2**32 - 1
