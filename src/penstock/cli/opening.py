@@ -57,7 +57,8 @@ def parse_with_file(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     if rest[0].startswith("-"):
         flag = rest[0].partition("=")[0]
         near = did_you_mean(flag, parser.known_flags())
-        hint = near if near.startswith("did") else "the pipeline's own parameters follow the file"
+        hint = "the pipeline's own parameters follow the file"
+        hint = f"{near}; {hint}" if near.startswith("did") else hint
         raise UsageError(f"{parser.prog} has no flag '{flag}'", hint=hint)
     arguments.file, arguments.words, arguments.flags = rest[0], rest[1:], parser.known_flags()
     return arguments

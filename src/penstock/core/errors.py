@@ -2,6 +2,7 @@
 
 PenstockError
 ├── DefinitionError            the pipeline cannot be built; lists every problem found, with file:line
+│   └── RefusedError           a backend cannot keep something that it asks for; lists every such thing
 ├── ParameterError             a pipeline parameter is unknown, missing or of the wrong type
 ├── ConfigError                penstock.toml, an environment variable or a flag is wrong
 ├── UsageError                 the command line asks for something that is not there (file, pipeline, flag)
@@ -26,7 +27,6 @@ PenstockError
 ├── RegistryError              the model registry or the experiment tracker refused or cannot be reached
 ├── NotificationError          somebody could not be told: a wrong address, or the receiver refused
 │   └── NotificationUnavailableError (also ConnectionError, so an OSError) not now; another attempt may
-├── RefusedError               a backend cannot keep something that the pipeline asks for; lists every such thing
 ├── BackendError               an engine refused, cannot be reached, or is another version than expected
 ├── ServingError               a model cannot be loaded or a request is malformed
 ├── StepTimeoutError           (also TimeoutError) an attempt ran longer than its step's timeout

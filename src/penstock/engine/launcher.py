@@ -386,5 +386,5 @@ def _waived(node: Node, out_of_memory: int) -> tuple[str, ...]:
     limits, memory = node.options.limits, wanted.memory_bytes
     if memory is not None and limits is not None and (growth := limits.on_out_of_memory) is not None:
         memory = growth.of(memory, out_of_memory)
-    shown = {"cpu": wanted.cpu, "memory": memory, "gpu": wanted.gpu or None}
+    shown = {"cpu": None if wanted.cpu is None else f"{wanted.cpu:g}", "memory": memory, "gpu": wanted.gpu or None}
     return tuple(f"{name}={value}" for name, value in shown.items() if value is not None)

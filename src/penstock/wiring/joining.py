@@ -78,14 +78,12 @@ def _created(asked: Joining, manifest: Manifest, project: Project) -> RunRecord:
         idempotency_key=_key(asked, manifest),
         trigger=asked.engine,
         logical_time=_microseconds(asked.logical_time),
-        more={
-            "engine_run": asked.engine_run,
-            "deployment": manifest.deployment,
-            **({"waived": list(manifest.waived)} if manifest.waived else {}),
-        },
     )
+    more: dict[str, Any] = {"engine_run": asked.engine_run, "deployment": manifest.deployment}
+    if manifest.waived:
+        more["waived"] = list(manifest.waived)
     parameters = _parameters(asked, pipeline_of(project, graph), graph)
-    return create_run(project, project.services(graph), graph, parameters, ask, engine=asked.engine)[0]
+    return create_run(project, project.services(graph), graph, parameters, ask, engine=asked.engine, more=more)[0]
 
 
 def _key(asked: Joining, manifest: Manifest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,6 @@ class Ask(msgspec.Struct, frozen=True):
     trigger: str = "manual"
     logical_time: int | None = None
     echo: bool = True
-    more: dict[str, Any] = {}  # what else its record keeps of how it was asked for
 
 
 class LocalRunner:
@@ -250,9 +249,10 @@ def create_run(
     ask: Ask,
     *,
     engine: str = "",
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[RunRecord, bool]:
     """A new run in the run log, or the one that has this idempotency key already (True). `engine`: who orders its
-    steps, where that is not this process."""
+    steps, where that is not this process. `more`: what else its record keeps of how it was asked for."""
     now = project.clock.now_us()
     settings = project.settings
     host, pid = (ENGINE_HOST + engine, 0) if engine else (os.uname().nodename, os.getpid())
@@ -279,7 +279,7 @@ def create_run(
             "force": forced(graph, ask.restart_from),
             "profile": settings.profile,
             "folder": os.path.relpath(os.getcwd(), settings.root),
-            **ask.more,
+            **(more or {}),
         },
     )
     stored = project.store.create(wanted, graph.to_json(), now)

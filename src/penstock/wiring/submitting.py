@@ -63,8 +63,15 @@ class EngineRunner:
         told = deployed(self._backend, self._settings, plan)
         project = self._project
         waived = {"waived": list(accepted)} if accepted else {}
-        ask = Ask(**options, more={"deployment": plan.name, **waived})
-        record, known = create_run(project, project.services(graph), graph, parameters, ask, engine=self._backend.name)
+        record, known = create_run(
+            project,
+            project.services(graph),
+            graph,
+            parameters,
+            Ask(**options),
+            engine=self._backend.name,
+            more={"deployment": plan.name, **waived},
+        )
         if known and record.backend != self._backend.name:
             raise UsageError(
                 f"run {record.id} has this idempotency key already, on {record.backend}",

@@ -11,7 +11,7 @@ from ...engine.comparison import unseen_by
 from ...engine.hidden.declared import hint, named
 from ...graph import Graph
 from ...ports.events import AttemptStarted, MapExpanded, RunResumed, StepCached
-from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
+from ...ports.records import Attempt, Failure, FailureClass, RunRecord, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
 from ...wiring.runner import find_run
 from ..elements import FEW, counts, failed, failures, grouped, origins, pending, times
@@ -74,6 +74,14 @@ def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[Step
     return pending(Graph.from_json(store.manifest(found.record.manifest)), steps, sizes)
 
 
+def _place(record: RunRecord) -> str:
+    """Where it runs: this or that host, or an engine with the name that it has there."""
+    if record.backend == "local":
+        return record.host
+    name: str = record.options.get("engine_run") or record.id
+    return f"{record.backend} ({record.options.get('deployment') or record.pipeline}, {name})"
+
+
 # -- a run -------------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +91,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         ["state", shown_state(found.state)],
         ["pipeline", record.pipeline],
         ["name", record.name],
-        ["started", f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {record.host}"],
+        ["started", f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {_place(record)}"],
         ["took", shown_seconds((found.finished_at - found.started_at) / 1e6) if found.finished_at else None],
         ["parameters", _pairs(record.parameters)],
         ["tags", _pairs(record.tags)],
@@ -91,6 +99,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         ["environment", _environment(record.environment)],
         ["seed", record.seed or None],
         ["options", _options(record.options)],
+        ["goes without", ", ".join(record.options.get("waived", ())) or None],
         ["error", found.error],
     ]
     parts = [paint(record.id, "bold"), table([row for row in facts if row[1]], indent="  ")]
