@@ -13,6 +13,7 @@ class Conditions:
     """The conditions of a graph, by the step that each looks at and the name under which it tells Kubeflow of it."""
 
     def __init__(self, graph: Graph) -> None:
+        self._names = [node.name for node in graph.nodes]
         self._looked: dict[str, dict[tuple[str | None, str], Guard]] = {}
         for each in (*graph.nodes, *graph.scopes):
             for guard in each.guards:
@@ -28,6 +29,17 @@ class Conditions:
         assert isinstance(guard.value, Output)
         looked = self._looked[guard.value.node]
         return guard.value.node, f"when-{list(looked).index((guard.value.field, guard.equals)) + 1}"
+
+
+    def told(self, decided: dict[str, tuple[Guard, ...]]) -> dict[str, list[str]]:
+        """For each node, the names of the conditions on it that Kubeflow decides."""
+        found: dict[str, list[str]] = {name: [] for name in self._names}
+        for guards in dict.fromkeys(decided.values()):
+            for guard in guards:
+                node, key = self.key(guard)
+                if key not in found[node]:
+                    found[node].append(key)
+        return found
 
 
 def decided_by_kubeflow(graph: Graph) -> dict[str, tuple[Guard, ...]]:

@@ -45,6 +45,11 @@ def artifact_kind(node: Node) -> str:
     return MODEL if _MODELS.search(node.returns) else ARTIFACT
 
 
+def shown_outputs(node: Node) -> tuple[str, ...]:
+    """The outputs that are shown as artifacts: a step that returns nothing has none."""
+    return () if node.returns == "None" else node.outputs
+
+
 def parameter_kind(parameter: Parameter) -> str:
     """The type that Kubeflow shows and checks.
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+# Parameters of ours, beside the pipeline's own.
+INDEX, ENGINE_RUN, RUN, STATE, LOGICAL_TIME = (
+    "penstock_index", "penstock_engine_run", "penstock_run", "penstock_state", "penstock_logical_time",
+)  # fmt: skip
 _LONGEST = 56  # with what Kubeflow puts before and after it, it stays below Kubernetes' 63
 
 

@@ -76,12 +76,14 @@ class Layout:
         groups = groups or {}
         for node in graph.nodes:
             self.tasks[node.name] = self._names.take(node.name)
-        for scope in graph.scopes:
-            self._add_scope(scope)
         for node in graph.nodes:
+            if node.scope is not None:
+                self._add_scope(graph.scope(node.scope))
             place = self._within(self._place_of(node.scope), groups.get(node.name, ()))
             self.of[node.name] = place
             place.entries[self.tasks[node.name]] = Entry(self.tasks[node.name], node=node)
+        for scope in graph.scopes:
+            self._add_scope(scope)
         self._order()
 
     @property

@@ -1,7 +1,7 @@
-"""YAML for people: block style, keys in the order given, texts quoted only where YAML would read something else.
+"""YAML for people: keys in the order given, short parts on one line, texts quoted only where YAML reads something else.
 
-Written here because an IR file of a thousand steps has a hundred thousand lines, which PyYAML's own writer takes ten
-seconds for. What it reads back is tested against PyYAML.
+Written here because an IR file of a thousand steps has tens of thousands of lines, for which PyYAML's own writer takes
+many seconds. What it reads back is tested against PyYAML.
 """
 
 from __future__ import annotations
@@ -11,50 +11,75 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
+_WIDTH = 100
+_FLAT = 2  # levels of lists and dicts that may stand on one line
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*|--?[A-Za-z][A-Za-z-]*")
 _UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _OTHERWISE_READ = re.compile(r"(?i:true|false|yes|no|on|off|y|n|null|none|~)")
 
 
-def yaml_text(value: Any) -> str:
+def yaml_text(value: dict[str, Any]) -> str:
     """A document.
 
-    >>> print(yaml_text({"name": "fit", "args": ["--n", "3"], "limits": {}, "parts": [{"a": 1, "b": [True]}]}), end="")
+    >>> print(yaml_text({"name": "fit", "args": ["--n", "3"], "limits": {}, "dag": {"tasks": {"a": {"after": ["b"]}}}}))
     name: fit
-    args:
-    - "--n"
-    - "3"
+    args: [--n, "3"]
     limits: {}
-    parts:
-    - a: 1
-      b:
-      - true
+    dag:
+      tasks:
+        a: {after: [b]}
+    <BLANKLINE>
     """
-    return "".join(_block(value, ""))
+    return "".join(_of_dict(value, ""))
 
 
-def _block(value: Any, indent: str) -> Iterator[str]:
+def _of_dict(value: dict[str, Any], indent: str) -> Iterator[str]:
+    for key, each in value.items():
+        yield from _entry(f"{indent}{_scalar(key)}:", each, indent)
+
+
+def _of_list(value: list[Any], indent: str) -> Iterator[str]:
+    for each in value:
+        room = _WIDTH - len(indent) - 2
+        if isinstance(each, dict) and (text := _on_one_line(each, room)) is None:
+            inner = "".join(_of_dict(each, f"{indent}  "))
+            yield f"{indent}- {inner[len(indent) + 2 :]}"
+        else:
+            text = _on_one_line(each, 10 * _WIDTH)  # a list in a list is short
+            yield f"{indent}- {text}\n"
+
+
+def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
+    text = _on_one_line(value, _WIDTH - len(head) - 1)
+    if text is not None or not isinstance(value, dict | list):
+        yield f"{head} {_scalar(value) if text is None else text}\n"
+        return
+    yield f"{head}\n"
     if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _entry(f"{indent}{_scalar(key)}:", each, indent, f"{indent}  ")
+        yield from _of_dict(value, f"{indent}  ")
     else:
-        for each in value:
-            if isinstance(each, dict | list) and each:
-                inner = "".join(_block(each, f"{indent}  "))
-                yield f"{indent}- {inner[len(indent) + 2 :]}"
-            else:
-                yield f"{indent}- {_scalar(each)}\n"
+        yield from _of_list(value, indent)
 
 
-def _entry(head: str, value: Any, indent: str, deeper: str) -> Iterator[str]:
-    if isinstance(value, dict) and value:
-        yield f"{head}\n"
-        yield from _block(value, deeper)
-    elif isinstance(value, list) and value:
-        yield f"{head}\n"
-        yield from _block(value, indent)
-    else:
-        yield f"{head} {_scalar(value)}\n"
+def _on_one_line(value: Any, room: int, depth: int = 0) -> str | None:
+    """The value as YAML writes it inside a line; None where it is too long or too deep for that."""
+    if not isinstance(value, dict | list):
+        return _scalar(value)
+    if depth == _FLAT or len(value) * 3 > room:
+        return None
+    parts: list[str] = []
+    for each in value if isinstance(value, list) else value.values():
+        part = _on_one_line(each, room, depth + 1)
+        if part is None:
+            return None
+        room -= len(part) + 2
+        if room < 0:
+            return None
+        parts.append(part)
+    if isinstance(value, list):
+        return f"[{', '.join(parts)}]"
+    text = ", ".join(f"{_scalar(key)}: {part}" for key, part in zip(value, parts, strict=True))
+    return f"{{{text}}}" if len(text) <= room + sum(len(part) + 2 for part in parts) else None
 
 
 def _scalar(value: Any) -> str:
@@ -65,7 +90,7 @@ def _scalar(value: Any) -> str:
             return value
         case float():
             return re.sub(r"^(-?[0-9]+)e", r"\1.0e", json.dumps(value))  # YAML wants a point in a number with an exponent
-        case None | int() | str() | dict() | list():  # JSON is YAML; only empty dicts and lists come here
+        case None | int() | str():  # as JSON writes them, which is YAML
             text = json.dumps(value, ensure_ascii=False)
             return _UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     raise TypeError(f"no YAML for {type(value).__name__}")
