@@ -5,6 +5,6 @@ launcher and is the same everywhere. Only the standard library is needed here: t
 of its own (`engine_python`), which is asked to upload, start and watch. Knows graph, ports and core; never a store.
 """
 
-#from .backend import KubeflowBackend
+from .backend import KubeflowBackend
 
-#__all__ = ["KubeflowBackend"]
+__all__ = ["KubeflowBackend"]

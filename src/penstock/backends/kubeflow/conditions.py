@@ -15,10 +15,9 @@ class Conditions:
     def __init__(self, graph: Graph) -> None:
         self._names = [node.name for node in graph.nodes]
         self._looked: dict[str, dict[tuple[str | None, str], Guard]] = {}
-        for each in (*graph.nodes, *graph.scopes):
-            for guard in each.guards:
-                if isinstance(guard.value, Output):
-                    self._looked.setdefault(guard.value.node, {})[guard.value.field, guard.equals] = guard
+        for guard in (guard for node in graph.nodes for guard in node.guards):
+            if isinstance(guard.value, Output):
+                self._looked.setdefault(guard.value.node, {})[guard.value.field, guard.equals] = guard
 
     def on(self, node: str) -> dict[str, Guard]:
         """Conditions on what a node returns: "when-1", "when-2", …"""
@@ -29,7 +28,6 @@ class Conditions:
         assert isinstance(guard.value, Output)
         looked = self._looked[guard.value.node]
         return guard.value.node, f"when-{list(looked).index((guard.value.field, guard.equals)) + 1}"
-
 
     def told(self, decided: dict[str, tuple[Guard, ...]]) -> dict[str, list[str]]:
         """For each node, the names of the conditions on it that Kubeflow decides."""

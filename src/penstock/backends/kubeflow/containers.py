@@ -8,7 +8,6 @@ from typing import Any
 from ...core.jsonvalue import loads
 from ...graph import Argument, Fields, Many, Mapping, Node, Param, Secret
 from ...ports.backend import Blueprint
-from .names import kubeflow_name
 
 _OVERHEAD_BYTES = 256 << 20  # the launcher beside a step that is held to its own limit
 _GPU = "nvidia.com/gpu"
@@ -83,9 +82,18 @@ def platform(blueprint: Blueprint, steps: dict[str, Node | None]) -> dict[str, A
         names = [*_of_stores(blueprint), *(sorted(_secrets_in(node, named)) if node is not None else ())]
         if names:
             keys = [{"secretKey": name, "envVar": name} for name in names]
-            secret = blueprint.secret or kubeflow_name(blueprint.name)
+            secret = blueprint.secret or "penstock"
             executors[label] = {"secretAsEnv": [{"secretName": secret, "optional": True, "keyToEnv": keys}]}
     return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}} if executors else {}
+
+
+def environment_names(blueprint: Blueprint) -> list[str]:
+    """Variables that containers on this machine are given, where it has them: there is no Kubernetes secret here."""
+    graph = blueprint.graph
+    named = {each.name: each.default for each in graph.parameters if each.secret}
+    found = {name for node in graph.nodes for name in (*_secrets_in(node, named), *node.options.env)}
+    found |= {f"PENSTOCK_{name}" for name in ("RUNS", "ARTIFACTS", "TRACKING")}
+    return sorted({*found, *_of_stores(blueprint), "AWS_DEFAULT_REGION", "AWS_REGION"})
 
 
 def _of_stores(blueprint: Blueprint) -> list[str]:

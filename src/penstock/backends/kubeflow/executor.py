@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ...core.errors import UsageError
-from ...graph import Graph, Parameter
+from ...graph import Graph, Guard, Output, Parameter
 from ...ports.artifacts import ArtifactRef
 from ...ports.records import StepRun, StepState
 from .conditions import Conditions
@@ -82,8 +82,10 @@ class ExecutorInput:
         if self._told:
             guards = Conditions(graph).on(run.step)
             outputs = graph.node(run.step).outputs
-            values = {key: _text_of(run, guard.value.field or outputs[0]) == guard.equals for key, guard in guards.items()}
-            answer["parameterValues"] = {key: str(values.get(key, False)).lower() for key in sorted(self._told)}
+            answer["parameterValues"] = {
+                key: "true" if key in guards and _holds(guards[key], run, outputs) else "false"
+                for key in sorted(self._told)
+            }
         self._write(answer)
 
     def _artifact(self, name: str, run: StepRun) -> dict[str, Any] | None:
@@ -98,7 +100,9 @@ class ExecutorInput:
             uri = self._placed(uri, ref, metadata)
         else:
             _put(uri, b"")
-        return {"artifacts": [{"name": str(assigned.get("name") or name), "uri": uri, "metadata": metadata, "type": kind}]}
+        return {
+            "artifacts": [{"name": str(assigned.get("name") or name), "uri": uri, "metadata": metadata, "type": kind}]
+        }
 
     def _placed(self, uri: str, ref: ArtifactRef, metadata: dict[str, Any]) -> str:
         """The artifact's URI. A small value that lies in the run log is written where Kubeflow wants its output. So is
@@ -157,10 +161,11 @@ def _value(ref: ArtifactRef) -> Any:
         return None
 
 
-def _text_of(run: StepRun, output: str) -> str | None:
-    """An output as JSON text, where it is one that the run log holds."""
-    ref = run.outputs.get(output) if run.state in (StepState.SUCCEEDED, StepState.CACHED) else None
-    return ref.inline if ref is not None else None
+def _holds(guard: Guard, run: StepRun, outputs: tuple[str, ...]) -> bool:
+    """Whether the value that a condition looks at is what it wants. One that is no small JSON never is."""
+    field = (isinstance(guard.value, Output) and guard.value.field) or outputs[0]
+    ref = run.outputs.get(field) if run.state in (StepState.SUCCEEDED, StepState.CACHED) else None
+    return ref is not None and ref.inline == guard.equals
 
 
 def _blob_url(store_url: str, ref: ArtifactRef) -> str:

@@ -122,8 +122,8 @@ class _Cone:
     def stoppers(self, suspect: str, before: set[str]) -> set[str]:
         """Those before the suspect after whose failure it may have to run."""
         trials = len(before)
-        for values in self._domains.values():
-            trials *= len(values)
+        for domain in self._domains.values():
+            trials *= len(domain)
         if trials * len(self._order) > _MOST_LOOKS:
             return set(before)
         found: set[str] = set()

@@ -33,8 +33,8 @@ _EXACT = 2**53  # beyond it a double is not the whole number that was meant
 def artifact_kind(node: Node) -> str:
     """What a step's output is shown as, told from its annotation.
 
-    >>> [artifact_kind(Node("s", "f.py:s", returns=each)) for each in ("pd.DataFrame", "LogisticRegression", "dict[str, float]")]
-    ['system.Dataset', 'system.Model', 'system.Metrics']
+    >>> [artifact_kind(Node("s", "f.py:s", returns=each)) for each in ("pd.DataFrame", "Ridge", "LogisticRegression")]
+    ['system.Dataset', 'system.Artifact', 'system.Model']
     """
     if node.several:
         return ARTIFACT  # the annotation names the whole, not the fields

@@ -166,4 +166,3 @@ def needs(entry: Entry) -> list[str]:
         arguments = [*entry.listing.over.values(), *(guard.value for guard in entry.listing.guards)]
         return [output.node for argument in arguments for output in outputs_in(argument)]
     return []
-

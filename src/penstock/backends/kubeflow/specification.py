@@ -189,7 +189,7 @@ class Specification:
         names = [*(each.name for each in self._parameters), *self._own]
         parameters = {name: Given({"componentInputParameter": name}, self._wiring.kind(name)) for name in names}
         parameters[ENGINE_RUN] = _ENGINE_RUN
-        kinds = {name: {"parameterType": each.kind} for name, each in parameters.items()}
+        kinds: dict[str, Any] = {name: {"parameterType": each.kind} for name, each in parameters.items()}
         kinds[STATE] = {"parameterType": "TASK_FINAL_STATUS", "isOptional": True}
         parameters[STATE] = Given({"taskFinalStatus": {"producerTask": STEPS}}, "TASK_FINAL_STATUS")
         self._components[f"comp-{END}"] = {"executorLabel": f"exec-{END}", "inputDefinitions": {"parameters": kinds}}

@@ -64,7 +64,9 @@ class Wiring:
 
     def parameter(self, place: Place, name: str) -> Given:
         """A parameter of the pipeline."""
-        above = self.parameter(place.above, name).source if place.above is not None else {"componentInputParameter": name}
+        above = (
+            self.parameter(place.above, name).source if place.above is not None else {"componentInputParameter": name}
+        )
         return self._passed(place, name, Given(above, self._kinds[name]))
 
     def element(self, place: Place) -> Given | None:
@@ -77,7 +79,7 @@ class Wiring:
         return above and self._passed(place, above.source["componentInputParameter"], above)
 
     def condition(self, place: Place, guard: Guard) -> tuple[str, Given]:
-        """What a step in this place tells of a condition, under the name that Kubeflow's local runner looks it up by."""
+        """What a step in this place tells of a condition, under the name by which kfp.local looks it up."""
         node, key = self._conditions.key(guard)
         task = self._layout.tasks[node]
         source = {"taskOutputParameter": {"outputParameterKey": key, "producerTask": task}}

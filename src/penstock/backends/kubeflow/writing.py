@@ -42,7 +42,9 @@ def _shown(graph: Graph, written: Specification) -> list[str]:
     lines = ["Steps:"]
     for node in graph.nodes:
         target = f"{node.target} -> {node.returns}" if node.returns else node.target
-        lines += textwrap.wrap(f"{written.task(node.name)}: {target}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += textwrap.wrap(
+            f"{written.task(node.name)}: {target}", _WIDTH, initial_indent="  ", subsequent_indent="    "
+        )
     if graph.scopes:
         lines.append("Maps:")
         lines += [f"  {written.loop(scope.name)}: over {', '.join(scope.over)}" for scope in graph.scopes]

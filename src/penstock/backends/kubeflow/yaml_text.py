@@ -89,7 +89,9 @@ def _scalar(value: Any) -> str:
         case str() if _PLAIN.fullmatch(value) and not _OTHERWISE_READ.fullmatch(value):
             return value
         case float():
-            return re.sub(r"^(-?[0-9]+)e", r"\1.0e", json.dumps(value))  # YAML wants a point in a number with an exponent
+            return re.sub(
+                r"^(-?[0-9]+)e", r"\1.0e", json.dumps(value)
+            )  # YAML wants a point in a number with an exponent
         case None | int() | str():  # as JSON writes them, which is YAML
             text = json.dumps(value, ensure_ascii=False)
             return _UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
