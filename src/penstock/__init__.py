@@ -118,15 +118,15 @@ def __dir__() -> list[str]:
 
 
 def _bind() -> None:
-    """`Pipeline.run` knows no engine; this is the one place that gives it the local one, and a notebook its display."""
+    """`Pipeline.run` knows no engine; this is the one place that gives it some, and a notebook its display."""
     from .authoring.pipeline import bind_runner
 
-    def local() -> Any:
-        from .wiring.runner import LocalRunner
+    def runner() -> Any:
+        from .wiring.running import PipelineRunner
 
-        return LocalRunner(default_listener=_notebook_listener if "IPython" in sys.modules else None)
+        return PipelineRunner(default_listener=_notebook_listener if "IPython" in sys.modules else None)
 
-    bind_runner(local)
+    bind_runner(runner)
     if "IPython" in sys.modules:
         from .cli.notebook import activate
 

@@ -53,13 +53,14 @@ class EngineRunner:
         parameters: dict[str, str],
         *,
         accepted: Sequence[str] = (),
-        name: str = "",
+        deployment: str = "",
         source: str = "",
         **options: Any,
     ) -> Submitted:
         """Deploy the pipeline as it is now, make the run, hand it over."""
+        ask = _ask(options, self._backend.label)
         graph = with_payloads(traced)
-        plan = blueprint(self._settings, graph, source=source, name=name, accepted=accepted)
+        plan = blueprint(self._settings, graph, source=source, name=deployment, accepted=accepted)
         told = deployed(self._backend, self._settings, plan)
         project = self._project
         waived = {"waived": list(accepted)} if accepted else {}
@@ -68,7 +69,7 @@ class EngineRunner:
             project.services(graph),
             graph,
             parameters,
-            Ask(**options),
+            ask,
             engine=self._backend.name,
             more={"deployment": plan.name, **waived},
         )
@@ -147,6 +148,18 @@ class EngineRunner:
                 f"{self._backend.label} ended run {submitted.record.id} by itself: {told.note}",
                 hint=f"penstock show {submitted.record.id}; penstock resume {submitted.record.id} --on local",
             )
+
+
+def _ask(options: dict[str, Any], label: str) -> Ask:
+    """How the run is to go. What only the local engine can do is refused, not dropped."""
+    ask = Ask(**options)
+    if ask.workers is not None or ask.one_process_per_step:
+        given = "workers" if ask.workers is not None else "one_process_per_step"
+        raise UsageError(
+            f"'{given}' is for runs on this machine: {label} places steps itself",
+            hint="leave it out; max_parallel, pool and max_active_runs say how much may run at once on every engine",
+        )
+    return ask
 
 
 class _Asked:

@@ -104,8 +104,8 @@ def execute(arguments: argparse.Namespace) -> int:
         "idempotency_key": arguments.idempotency_key,
         "trigger": "cli",
     }
+    options |= {"workers": arguments.workers, "one_process_per_step": arguments.one_process_per_step}
     if engine == LOCAL:
-        options |= {"workers": arguments.workers, "one_process_per_step": arguments.one_process_per_step}
         runner = LocalRunner(settings)
         return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))
     source = os.path.relpath(arguments.file.partition(":")[0], settings.root)
