@@ -23,52 +23,30 @@ Answers = Mapping[str, str]  # what a condition looks at -> its value
 def go_on_after(layout: Layout) -> frozenset[str]:
     """Names of the steps whose failure must not stop Kubeflow."""
     graph = layout.graph
-    suspects = _Suspects(layout).found()
-    if not suspects:
+    skips = any(node.guards for node in graph.nodes)
+    if not skips and not graph.scopes:
         return frozenset()
-    before = _waits(layout, suspects)
+    before, order = _waits(layout), graph.order()
+    needed = _needed(graph, order)
+    suspects = [
+        node.name
+        for node in graph.nodes
+        if (skips and _forgives(node)) or not before[node.name] <= needed[node.name]
+    ]
     found: set[str] = set()
-    order = graph.order()
     for suspect in suspects:
-        around = before[suspect] | {suspect}
+        around = before[suspect] | needed[suspect] | {suspect}
         cone = _Cone(graph, [name for name in order if name in around])
         found |= cone.stoppers(suspect, before[suspect])
     return frozenset(found)
 
 
-class _Suspects:
-    """Steps that take a skipped one for None, or wait for a map of which they do not need every step."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        graph = layout.graph
-        self._skips = any(node.guards for node in graph.nodes) or any(scope.guards for scope in graph.scopes)
-        self._loops = {place.task: place for place in layout.places if place.scope is not None}
-        self._needs = graph.needs() if self._loops else {}
-
-    def found(self) -> list[str]:
-        if not (self._skips or self._loops):
-            return []
-        nodes = self._layout.graph.nodes
-        return [node.name for node in nodes if (self._skips and _forgives(node)) or self._waits_for_more(node)]
-
-    def _waits_for_more(self, node: Node) -> bool:
-        for place, task in _chain(self._layout.of[node.name], self._layout.tasks[node.name]):
-            entry = place.entries[task]
-            loops = [self._loops[each] for each in entry.after if each in self._loops]
-            if any(not self._all_needed(loop, node.name) for loop in loops):
-                return True
-        return False
-
-    def _all_needed(self, loop: Place, name: str) -> bool:
-        """Whether the node needs, directly or not, every step of a map."""
-        inside = {each.node.name for place in loop.walk() for each in place.entries.values() if each.node is not None}
-        reached, todo = {name}, [name]
-        while todo:
-            fresh = self._needs[todo.pop()] - reached
-            reached |= fresh
-            todo += fresh
-        return inside <= reached
+def _needed(graph: Graph, order: tuple[str, ...]) -> dict[str, set[str]]:
+    """For each node, all that it needs, directly or not."""
+    needs, found = graph.needs(), dict[str, set[str]]()
+    for name in order:
+        found[name] = set(needs[name]).union(*(found[each] for each in needs[name]))
+    return found
 
 
 def _forgives(node: Node) -> bool:
@@ -83,8 +61,8 @@ def _chain(place: Place, task: str) -> Iterator[tuple[Place, str]]:
         task, at = at.task, at.above
 
 
-def _waits(layout: Layout, names: list[str]) -> dict[str, set[str]]:
-    """For each of these nodes, all nodes whose failure keeps Kubeflow from starting it."""
+def _waits(layout: Layout) -> dict[str, set[str]]:
+    """For each node, all nodes whose failure keeps Kubeflow from starting it."""
     known: dict[str, dict[str, set[str]]] = {}  # task of a DAG -> task in it -> nodes before that one
 
     def before(place: Place, task: str) -> set[str]:
@@ -96,8 +74,8 @@ def _waits(layout: Layout, names: list[str]) -> dict[str, set[str]]:
         return known[place.task][task]
 
     return {
-        name: set().union(*(before(at, task) for at, task in _chain(layout.of[name], layout.tasks[name])))
-        for name in names
+        name: set().union(*(before(at, task) for at, task in _chain(place, layout.tasks[name])))
+        for name, place in layout.of.items()
     }
 
 
