@@ -29,9 +29,7 @@ def go_on_after(layout: Layout) -> frozenset[str]:
     before, order = _waits(layout), graph.order()
     needed = _needed(graph, order)
     suspects = [
-        node.name
-        for node in graph.nodes
-        if (skips and _forgives(node)) or not before[node.name] <= needed[node.name]
+        node.name for node in graph.nodes if (skips and _forgives(node)) or not before[node.name] <= needed[node.name]
     ]
     found: set[str] = set()
     for suspect in suspects:

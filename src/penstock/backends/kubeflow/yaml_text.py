@@ -40,31 +40,30 @@ def _of_dict(value: dict[str, Any], indent: str) -> Iterator[str]:
 
 def _of_list(value: list[Any], indent: str) -> Iterator[str]:
     for each in value:
-        room = _WIDTH - len(indent) - 2
-        if isinstance(each, dict) and (text := _on_one_line(each, room)) is None:
-            inner = "".join(_of_dict(each, f"{indent}  "))
-            yield f"{indent}- {inner[len(indent) + 2 :]}"
-        else:
-            text = _on_one_line(each, 10 * _WIDTH)  # a list in a list is short
+        text = _on_one_line(each, _WIDTH - len(indent) - 2)
+        if text is not None:
             yield f"{indent}- {text}\n"
+        else:
+            deeper = f"{indent}  "
+            inner = "".join(_of_dict(each, deeper) if isinstance(each, dict) else _of_list(each, deeper))
+            yield f"{indent}- {inner[len(deeper) :]}"
 
 
 def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
     text = _on_one_line(value, _WIDTH - len(head) - 1)
-    if text is not None or not isinstance(value, dict | list):
-        yield f"{head} {_scalar(value) if text is None else text}\n"
+    if text is not None:
+        yield f"{head} {text}\n"
         return
     yield f"{head}\n"
-    if isinstance(value, dict):
-        yield from _of_dict(value, f"{indent}  ")
-    else:
-        yield from _of_list(value, indent)
+    yield from _of_dict(value, f"{indent}  ") if isinstance(value, dict) else _of_list(value, indent)
 
 
 def _on_one_line(value: Any, room: int, depth: int = 0) -> str | None:
     """The value as YAML writes it inside a line; None where it is too long or too deep for that."""
     if not isinstance(value, dict | list):
         return _scalar(value)
+    if not value:
+        return "{}" if isinstance(value, dict) else "[]"
     if depth == _FLAT or len(value) * 3 > room:
         return None
     parts: list[str] = []

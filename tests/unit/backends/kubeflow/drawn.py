@@ -20,9 +20,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     nodes: list[Node] = []
     for number in range(count):
         # What lies in the map takes from before the map or from inside it, so that nothing waits in a circle.
-        before = [
-            each for at, each in enumerate(nodes) if number not in inside or at < start or at in inside
-        ]
+        before = [each for at, each in enumerate(nodes) if number not in inside or at < start or at in inside]
         nodes.append(_node(draw, number, before, "each" if number in inside else None))
     if inside:
         first = [each for each in nodes[:start] if each.scope is None]

@@ -138,7 +138,7 @@ def missed(graph: Graph, answers: Answers, failing: set[str], *, going_on: bool 
     return must - kubeflow.started
 
 
-@settings(max_examples=400)
+@settings(max_examples=100)
 @given(graphs(), st.data())
 def test_every_step_that_has_to_run_is_started(graph: Graph, data: st.DataObject) -> None:
     if Layout(graph, decided_by_kubeflow(graph)).circle():
