@@ -37,7 +37,7 @@ def plan(of: Graph, **more: Any) -> Blueprint:
 def compiled(of: Graph, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The two documents of the file: the specification, and what clusters must know."""
     bundle = KubeflowBackend().compile(plan(of, **more))
-    documents = list(yaml.safe_load_all(bundle.files[bundle.entry]))
+    documents = list(yaml.load_all(bundle.files[bundle.entry], getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     return documents[0], documents[1] if len(documents) > 1 else {}
 
 
