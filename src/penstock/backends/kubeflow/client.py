@@ -121,8 +121,10 @@ class Client:
                 env=dict(self._places.environment) or None,
                 check=False,
             )
-        except FileNotFoundError:
-            raise ConfigError(f"engine_python is {python}, which is not there", hint=_NO_SDK) from None
+        except OSError as error:
+            raise ConfigError(
+                f"engine_python is {python}, which cannot be started: {error.strerror}", hint=_NO_SDK
+            ) from None
         except subprocess.TimeoutExpired:
             raise BackendError(f"Kubeflow at {self._endpoint} did not answer within {_PATIENCE_S:g} s") from None
         try:
