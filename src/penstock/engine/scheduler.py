@@ -18,6 +18,7 @@ import msgspec
 
 from ..core.errors import PenstockError
 from ..graph import Graph, Node
+from ..ports.cluster import Cluster
 from ..ports.events import (
     AttemptFailed,
     AttemptStarted,
@@ -37,12 +38,14 @@ from .apart import LOOK_AGAIN_S, Apart
 from .arguments import Blocked, NotReady, Skipped, Unreadable
 from .capture import teed
 from .execute import Execution
+from .far import FarWorkers
 from .frontier import Frontier, Item
 from .hidden import Ready
 from .launcher import Launcher, Prepared, refused
 from .listener import Listener, Silent
 from .outside import Answers, Looks, Unseen
 from .ownership import Ownership
+from .pool import Pool
 from .processes import StepProcesses
 from .processtree import born_since, end, now_s, send
 from .services import Services
@@ -77,6 +80,7 @@ class Scheduler:
         services: Services,
         options: RunOptions,
         listener: Listener | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._graph = graph
         self._record = record
@@ -87,10 +91,14 @@ class Scheduler:
         self._listener = listener or Silent(options.echo)
         self._nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
         self._frontier = Frontier(graph)
-        self._launcher = Launcher(graph, record, view, store, services)
+        self._launcher = Launcher(graph, record, view, store, services, cluster.keeps if cluster is not None else None)
         self._selector = selectors.DefaultSelector()
-        self._workers = Workers(
-            options.workers, options.worker_module, services, self._selector, self._write_text, self._tell_progress
+        self._is_far = cluster is not None  # then no step runs in this process
+        writers = self._write_text, self._tell_progress
+        self._workers: Pool = (
+            Workers(options.workers, options.worker_module, services, self._selector, *writers)
+            if cluster is None
+            else FarWorkers(cluster, services, self._selector, *writers)
         )
         self._threads = Threads(options.workers, self._selector)
         self._checks = Looks(services, self._threads.wake)  # of entries that depend on what somebody else answers
@@ -147,8 +155,7 @@ class Scheduler:
                     raise ownership.fenced
                 return self._conclude(ownership)
             finally:
-                for _ in self._workers.stop(patience_s=0):
-                    pass
+                self._workers.close()
                 self._processes.kill_all()
                 self._threads.close()
                 self._selector.close()
@@ -265,6 +272,7 @@ class Scheduler:
             or self._processes.running
             # a retry, or what is checked now, would come late
             or (self._options.workers > 1 and (len(self._queue) > 1 or self._timers or self._checks))
+            or self._is_far
         ):
             return None
         options = self._nodes[self._queue[0].task.step].options
@@ -368,7 +376,7 @@ class Scheduler:
         self._threads.start(task, execution, is_async=self._is_async(task.step))
 
     def _on_thread(self, step: str) -> bool:
-        return self._nodes[step].options.isolation == "thread" or self._is_async(step)
+        return not self._is_far and (self._nodes[step].options.isolation == "thread" or self._is_async(step))
 
     def _is_async(self, step: str) -> bool:
         """Whether it is a coroutine that runs in our loop."""
@@ -407,8 +415,8 @@ class Scheduler:
     def _wait(self) -> None:
         for key, _ in self._selector.select(self._patience()):
             match key.data:
-                case WorkerProcess() as worker:
-                    for task, outcome in self._workers.readable(worker):
+                case WorkerProcess() | FarWorkers() as source:
+                    for task, outcome in self._workers.readable(source):
                         self._ended(task, outcome)
                 case Item() as item:
                     self._apart.ended(item)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..core.errors import ConfigError, did_you_mean
+from ..core.errors import ConfigError, UsageError, did_you_mean
+from .places import FORMS, Place, place_of
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -19,7 +20,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     runs: str = ""  # URL of the run log; "" = sqlite in home
     artifacts: str = ""  # URL of the artifact store; "" = a folder in home
     tracking: str = ""  # URL of the MLflow server; "" = its embedded store in home
-    workers: int = 0  # 0 = one per processor
+    workers: int | str = 0  # 0 = one per processor; text names a cluster
     durability: Literal["normal", "full"] = "normal"
     seed: int = 0
     profile: str = ""
@@ -45,12 +46,17 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.artifacts or f"{self.home}/artifacts"
 
     @property
-    def worker_count(self) -> int:
-        return self.workers or os.cpu_count() or 1
+    def place(self) -> Place:
+        """Where attempts run."""
+        return place_of(self.workers or os.cpu_count() or 1)
+
+
+class Workers:
+    """The kind of the setting `workers`: a whole number or text."""
 
 
 _KEYS: dict[str, type] = {
-    "runs": str, "artifacts": str, "tracking": str, "workers": int, "durability": str, "seed": int, "home": str,
+    "runs": str, "artifacts": str, "tracking": str, "workers": Workers, "durability": str, "seed": int, "home": str,
     "backend": str, "image": str, "form": str, "endpoint": str, "dags": str, "python": str, "engine_python": str,
     "secret": str, "accelerator": str,
     "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
@@ -58,8 +64,11 @@ _KEYS: dict[str, type] = {
 
 _LARGEST_SEED = 2**32 - 1
 
-_SHOWN: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
+_SHOWN: dict[type, str] = {
+    str: "text", int: "a whole number", bool: "true or false", list: "a list", Workers: FORMS,
+}  # fmt: skip
 _PARSED: dict[type, Any] = {
+    Workers: lambda text: _workers(text),
     bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     list: lambda text: tuple(filter(None, text.split(","))),
 }
@@ -91,8 +100,8 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
         raise ConfigError(
             f"hidden_inputs is {hidden!r}", hint=f"{did_you_mean(hidden, ['on', 'warn', 'off'])}; 'on', 'warn' or 'off'"
         )
-    if values.get("workers", 0) < 0:
-        raise ConfigError(f"workers is {values['workers']}", hint="write 1 or more; 0 means one per processor")
+    if isinstance(workers := values.get("workers", 0), int) and workers < 0:
+        raise ConfigError(f"workers is {workers}", hint="write 1 or more; 0 means one per processor")
     if not 0 <= values.get("seed", 0) <= _LARGEST_SEED:
         raise ConfigError(
             f"seed is {values['seed']}", hint=f"write a number from 0 to {_LARGEST_SEED}, which every generator takes"
@@ -127,9 +136,31 @@ def _checked(table: dict[str, Any], source: str) -> dict[str, Any]:
     for key, value in table.items():
         if key not in _KEYS:
             raise ConfigError(f"{source}: unknown setting '{key}'", hint=did_you_mean(key, [*_KEYS, "profiles"]))
-        if type(value) is not _KEYS[key]:
+        if not _fits(value, _KEYS[key]):
             raise ConfigError(f"{source}: '{key}' is {value!r}, but it takes {_SHOWN[_KEYS[key]]}")
     return {key: tuple(map(str, value)) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether a value of a file is of the kind that its key takes."""
+    if kind is Workers:
+        return type(value) is int or (type(value) is str and _is_place(value))
+    return type(value) is kind
+
+
+def _is_place(text: str) -> bool:
+    try:
+        place_of(text)
+    except UsageError:
+        return False
+    return True
+
+
+def _workers(text: str) -> int | str:
+    if text.lstrip("-").isdigit():
+        return int(text)
+    place_of(text)
+    return text
 
 
 def _environment() -> dict[str, Any]:
@@ -140,6 +171,6 @@ def _environment() -> dict[str, Any]:
             continue
         try:
             values[key] = _PARSED.get(kind, kind)(text)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, UsageError):
             raise ConfigError(f"PENSTOCK_{key.upper()} is {text!r}, but it takes {_SHOWN[kind]}") from None
     return values

@@ -52,7 +52,7 @@ def test_pyproject_serves_where_there_is_no_file_of_our_own(tmp_path: Path) -> N
     [
         ("workers = \n", {}, "is not valid TOML"),
         ("wrokers = 2\n", {}, "penstock.toml: unknown setting 'wrokers'\n  hint: did you mean 'workers'?"),
-        ("workers = 'many'\n", {}, "'workers' is 'many', but it takes a whole number"),
+        ("workers = 'many'\n", {}, "'workers' is 'many', but it takes a number, ray, ray:N"),
         ("workers = true\n", {}, "'workers' is True"),
         ("workers = -1\n", {}, "workers is -1"),
         ("seed = -1\n", {}, "seed is -1\n  hint: write a number from 0 to 4294967295"),

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 
 from ...core.jsonvalue import dumps
 from .case import Act, Case
+from .commands import CALM, LOCAL, Place, resume_here, run_here
 from .comparing import compare
 from .driving import EngineDriver, EngineRun, Ground
 from .leaks import found_in_files, found_in_store
-from .local import CALM, LOCAL, Place, resume_here, run_here
 from .observing import Observed, observe, open_project
 
 Verdict = Literal["kept", "differs", "refused", "broken"]
@@ -156,6 +156,8 @@ class _Stage:
             project.store.close()
 
     def _acted(self, case: Case, act: Act, before: Sequence[EngineRun]) -> EngineRun:
+        if act.where == "engine" and act.resume:
+            return self._driver.resume(case, before[-1].run_id or "")
         if act.where == "engine":
             return self._driver.run(case, act.parameters)
         place = Place.of(self._ground, self._settings)
