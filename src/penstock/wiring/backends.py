@@ -56,6 +56,8 @@ def blueprint(
         image=settings.image,
         form=settings.form,
         endpoint=settings.endpoint,
+        secret=settings.secret,
+        accelerator=settings.accelerator,
         source=source or graph.target.partition(":")[0],
         version=metadata.version("penstock"),
         waived=tuple(accepted),
