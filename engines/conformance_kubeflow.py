@@ -12,9 +12,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from penstock.testing.conformance.local import Place, call
+
 from penstock.testing.conformance.case import Case
 from penstock.testing.conformance.driving import Answer, EngineRun, Ground
-from penstock.testing.conformance.local import Place, call
 
 from . import images, objects, podman, postgres
 from .places import python

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from engines.podman import environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tumours"
