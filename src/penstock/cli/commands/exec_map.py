@@ -7,7 +7,8 @@ import json
 import sys
 
 from ...core.errors import PenstockError
-from ...engine.expanding import expand, in_chunks
+from ...engine.expanding import in_chunks
+from ...engine.settling import expand_settled
 from ..joining import add_run, for_an_engine, session_of
 from ..opening import positive
 
@@ -36,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _execute(arguments: argparse.Namespace) -> int:
     session = session_of(arguments)
-    paths = expand(session, arguments.scope)
+    paths = expand_settled(session, arguments.scope)
     text = json.dumps(in_chunks(paths, arguments.most))
     if not arguments.output:
         sys.stdout.write(text + "\n")
