@@ -23,11 +23,11 @@ def execute_settled(
     return code, event
 
 
-def expand_settled(session: StepSession, scope: str) -> list[str]:
+def expand_settled(session: StepSession, scope: str, below: str = "") -> list[str]:
     """`expand`, with all settled that can never start any more."""
     if session.engine:
         settle(session)
-    return expand(session, scope)
+    return expand(session, scope, below)
 
 
 def settle(session: StepSession) -> bool:
