@@ -84,7 +84,7 @@ class AirflowDriver(CommandDriver):
         if found is None:
             return run
         state = "" if run.state == "cancelled" and found["state"] == "failed" else _STATES[found["state"]]
-        return run._replace(state=state, failed_steps=frozenset(self._failed(found)))
+        return run._replace(state=state, failed_steps=self._failed(found))
 
     def _ended(self, run_id: str) -> dict[str, Any] | None:
         """Airflow's newest run of this one; it is over there a moment after it is in the run log."""
@@ -100,11 +100,14 @@ class AirflowDriver(CommandDriver):
                 raise RuntimeError(f"Airflow still has run {run_id} as {found[0]['state']}")
             sleep(0.5)
 
-    def _failed(self, run: Mapping[str, Any]) -> Iterable[str]:
-        """Steps whose task failed, an element with its index. A chunk of elements says nothing of one of them."""
+    def _failed(self, run: Mapping[str, Any]) -> frozenset[str] | None:
+        """Steps whose task failed, an element with its index; None where a chunk did, which does not say which."""
+        found: set[str] = set()
         for each in self.server.task_instances(run["dag_id"], run["dag_run_id"]):
-            if each["state"] == "failed" and each["operator_name"] == "Step":
-                step = each["task_id"].replace(".", "/")
-                index = each["rendered_map_index"]
-                for one in str(index).split(",") if index is not None else [None]:
-                    yield step if one is None else f"{step}[{one}]"
+            if each["state"] != "failed" or each["operator_name"] != "Step":
+                continue
+            step, index = each["task_id"].replace(".", "/"), each["rendered_map_index"]
+            if index is not None and "," in index:
+                return None
+            found.add(step if index is None else f"{step}[{index}]")
+        return frozenset(found)
