@@ -1,4 +1,4 @@
-"""The conformance suite on Airflow: API server, scheduler, DAG processor and workers over PostgreSQL, one DAG folder."""
+"""The conformance suite on Airflow: API server, scheduler, DAG processor and workers over PostgreSQL."""
 
 from __future__ import annotations
 
