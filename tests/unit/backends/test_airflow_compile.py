@@ -47,7 +47,11 @@ RICH = Graph.checked(
     ),
     scopes=(Scope("fit", {"x": Output("prepare/split")}),),
     parameters=(
-        Parameter("uri", "str", '"s3://lake/say \\"hi\\" \\\\ and a path so long that no line could ever hold all of it/orders"'),
+        Parameter(
+            "uri",
+            "str",
+            '"s3://lake/say \\"hi\\" \\\\ and a path so long that no line could ever hold all of it/orders"',
+        ),
         Parameter("depths", "list[int]", "[4,6,8]"),
         Parameter("shape", "tuple[int, int]", '{"$":"tuple","v":[1,2]}'),
         Parameter("odd", "Any", '{"$":"float","v":"nan"}'),
@@ -87,7 +91,9 @@ def calls(text: str, name: str) -> dict[str, dict[str, str]]:
 
 
 def one(**options: Any) -> Graph:
-    return Graph.checked(pipeline="one", target="f.py:one", nodes=(Node("a", "f.py:a", options=StepOptions(**options)),))
+    return Graph.checked(
+        pipeline="one", target="f.py:one", nodes=(Node("a", "f.py:a", options=StepOptions(**options)),)
+    )
 
 
 # -- the file ----------------------------------------------------------------------------------------------------
@@ -239,7 +245,7 @@ def test_the_form_asks_for_what_may_be_given_and_shows_no_secret() -> None:
 
 
 def test_a_default_that_is_null_is_null_and_one_that_cannot_be_shown_is_left_to_the_pipeline() -> None:
-    form = Form((Parameter("a", "int | None", "null"), Parameter("b", "Colour", '{"$":"enum","v":["m:C","RED"]}')))
+    form = Form((Parameter("a", "int | None", "null"), Parameter("b", "float", '{"$":"float","v":"nan"}')))
     assert form.params["a"].options["type"] == ["integer", "null"]
     assert form.as_written == ["b"]
 
