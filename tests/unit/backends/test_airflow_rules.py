@@ -69,7 +69,7 @@ class Outcomes:
             return self.put(name, index, StepState.SKIPPED)
         if isinstance(verdict, Blocked):
             return self.put(name, index, StepState.UPSTREAM_FAILED)
-        failed = self._lengths[name] is None or index.endswith("1") and name.endswith("f")
+        failed = self._lengths[name] is None or (index.endswith("1") and name.endswith("f"))
         return self.put(name, index, StepState.FAILED if failed else StepState.SUCCEEDED)
 
     def put(self, name: str, index: str, state: StepState) -> StepState:
