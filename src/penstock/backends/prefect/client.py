@@ -13,7 +13,7 @@ from ...core.errors import BackendError
 from ...graph import Graph
 from ...ports.backend import Blueprint, Bundle, EngineRun, EngineState, Places
 from ...ports.records import RunState
-from .api import Api, NotThere, quoted
+from .api import AlreadyThere, Api, NotThere, quoted
 from .parameters import parameter_schema
 from .writing import SERVED, entry_file, flow_function
 
@@ -150,10 +150,10 @@ class Client:
     def _need_pool(self) -> None:
         """The work pool is there, and its workers start processes on this machine."""
         try:
-            pool = self._api.get(f"/work_pools/{quoted(self._pool)}")
-        except NotThere:
             self._api.post("/work_pools/", {"name": self._pool, "type": "process", "description": "Made by penstock"})
             return
+        except AlreadyThere:
+            pool = self._api.get(f"/work_pools/{quoted(self._pool)}")
         if pool["type"] != "process":
             raise BackendError(
                 f"the work pool '{self._pool}' starts a {pool['type']}; penstock's flows run in a process pool",
