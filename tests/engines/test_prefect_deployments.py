@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from engines.places import free_port
 from engines.prefect import Prefect
-
 from penstock.backends.prefect.api import Api
 
 from .prefect_lab import Lab

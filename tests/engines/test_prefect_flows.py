@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from engines.prefect import Prefect
 
+from engines.prefect import Prefect
 from penstock.backends.prefect.api import Api
 from penstock.backends.prefect.parameters import parameter_schema
 from penstock.graph import Graph

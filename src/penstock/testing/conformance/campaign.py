@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 
 from ...core.jsonvalue import dumps
 from .case import Act, Case
+from .commands import CALM, LOCAL, Place, resume_here, run_here
 from .comparing import compare
 from .driving import EngineDriver, EngineRun, Ground
 from .leaks import found_in_files, found_in_store
-from .local import CALM, LOCAL, Place, resume_here, run_here
 from .observing import Observed, observe, open_project
 
 Verdict = Literal["kept", "differs", "refused", "broken"]
@@ -59,18 +59,19 @@ class Campaign:
             self._calm = _Stage(self, driver, self._work / "calm").play(self.cases)
         return self._calm
 
-    def play(self, driver: EngineDriver) -> list[Played]:
-        """Every case on one engine. The driver is closed afterwards, whatever happens."""
+    def play(self, driver: EngineDriver, cases: Sequence[Case] | None = None) -> list[Played]:
+        """Every case, or some of them, on one engine. The driver is closed afterwards, whatever happens."""
         calm = self.calm()
-        refused = {case.name: why for case in self.cases if (why := _refusals(driver, case))}
-        chosen = tuple(case for case in self.cases if case.name not in refused)
+        wanted = self.cases if cases is None else tuple(cases)
+        refused = {case.name: why for case in wanted if (why := _refusals(driver, case))}
+        chosen = tuple(case for case in wanted if case.name not in refused)
         stage = _Stage(self, driver, self._work / driver.name)
         there = stage.play(chosen)
         return [
             Played(case, "refused", refused[case.name])
             if case.name in refused
             else self._judged(driver, case, calm[case.name], there[case.name], stage.leaks)
-            for case in self.cases
+            for case in wanted
         ]
 
     def environment(self) -> dict[str, str]:
@@ -155,6 +156,8 @@ class _Stage:
             project.store.close()
 
     def _acted(self, case: Case, act: Act, before: Sequence[EngineRun]) -> EngineRun:
+        if act.where == "engine" and act.resume:
+            return self._driver.resume(case, before[-1].run_id or "")
         if act.where == "engine":
             return self._driver.run(case, act.parameters)
         place = Place.of(self._ground, self._settings)
@@ -191,7 +194,7 @@ def surprises(script: Sequence[Act], observed: Sequence[Observed], mark: str = "
     """Where runs did not end as the case says that they must."""
     found = []
     for at, (act, run) in enumerate(zip(script, observed, strict=True), start=1):
-        if run.state != act.state:
+        if act.state and run.state != act.state:
             found.append(f"{mark}run {at} {run.state}, and should have {act.state}")
         if act.output is not ... and run.result != dumps(act.output):
             found.append(f"{mark}run {at} returned {run.result}, and should have {dumps(act.output)}")

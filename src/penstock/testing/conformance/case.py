@@ -15,11 +15,11 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Act(NamedTuple):
     """One thing that is done with a case: a run is started, or the run of the act before is resumed."""
 
-    state: str = "succeeded"  # how the run must end
+    state: str = "succeeded"  # how the run must end; "": nothing is said about it
     output: Any = ...  # what the pipeline must return; `...`: nothing is said about it
     parameters: Mapping[str, Any] = NOTHING
     where: Literal["engine", "local"] = "engine"  # on the engine that is tried, or always on the local one
-    resume: bool = False  # the run of the act before; on the local engine only
+    resume: bool = False  # the run of the act before
     environment: Mapping[str, str] = NOTHING  # on the local engine only: the servers of others are started once
 
 

@@ -13,7 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
+from ...authoring.identity import load_file
 from ...core.errors import UsageError
+from ...graph import Graph
+from ...ports.backend import Support
+from ...wiring.backends import blueprint, report
+from ...wiring.config import Settings
 from .case import Case
 
 
@@ -54,16 +59,22 @@ class EngineDriver(Protocol):
         ...
 
     def prepare(self, ground: Ground) -> Mapping[str, str]:
-        """Start servers, deploy all cases. Returns the PENSTOCK_HOME, _RUNS and _ARTIFACTS under which this process
-        finds what will have happened. A case that cannot be deployed is no reason to raise: its `run` may."""
+        """Start servers; deploy all cases, where `run` does not. Returns settings as variables (PENSTOCK_HOME, _RUNS,
+        _ARTIFACTS, …) under which this process finds what will have happened, and the local engine goes on. A case that
+        cannot be deployed is no reason to raise: its `run` may."""
         ...
 
     def declared(self, case: Case) -> Mapping[str, Answer]:
-        """Feature -> answer, for what this case asks for. One that is refused is not run."""
+        """Feature -> answer, for all that this case asks for; `answers` asks the backend. A case with a refused feature
+        is not run, and not deployed: this is asked before `prepare`."""
         ...
 
     def run(self, case: Case, parameters: Mapping[str, Any]) -> EngineRun:
         """One run with these parameters, to its end. Any exception is taken for an engine that is broken."""
+        ...
+
+    def resume(self, case: Case, run_id: str) -> EngineRun:
+        """The same for a run that failed, here or elsewhere: what is finished stays finished."""
         ...
 
     def places_to_search(self) -> Iterable[Path]:
@@ -75,15 +86,35 @@ class EngineDriver(Protocol):
         ...
 
 
+def graph_of(case: Case) -> Graph:
+    """The case's pipeline, traced in this process with the parameters of its first act."""
+    pipeline = getattr(load_file(str(case.path)), case.pipeline)
+    traced: Graph = pipeline.trace(pipeline.parameters(dict(case.acts[0].parameters))).graph
+    return traced
+
+
+def answers(backend: str, case: Case, **settings: Any) -> dict[str, Answer]:
+    """What `penstock check --on BACKEND` says of a case: by feature, the least that any demand for it gets."""
+    root = str(case.folder)
+    plan = blueprint(Settings(root=root, home=f"{root}/.penstock", **settings), graph_of(case))
+    rank = list(Support)
+    found: dict[str, Answer] = {}
+    for row in report(backend, plan).rows:
+        before = found.get(row.demand.feature)
+        if before is None or rank.index(row.verdict.support) > rank.index(Support(before.support)):
+            found[row.demand.feature] = Answer(row.verdict.support.value, row.verdict.how)
+    return found
+
+
 MODULE = "engines.conformance_{name}"
 
 
 def driver_of(name: str, checkout: Path) -> EngineDriver:
     """The driver of an engine by its name. Raises UsageError where there is none."""
-    from .local import LOCAL
+    from .commands import LOCAL
 
     if name in LOCAL:
-        return cast(EngineDriver, LOCAL[name]())
+        return LOCAL[name]()
     module = MODULE.format(name=name)
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))

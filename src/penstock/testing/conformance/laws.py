@@ -26,6 +26,8 @@ def broken_laws(graph: Graph, events: Sequence[Event]) -> Iterator[str]:
     """Every law that these events break, in words."""
     needs = graph.needs()
     scopes = {node.name: graph.scopes_of(node.scope) for node in graph.nodes}
+    most = {node.name: node.options.max_parallel for node in graph.nodes}
+    running: dict[str, set[str]] = {}
     open_after = _Open(scopes)
     due: dict[Key, int] = {}
     finished = False
@@ -40,15 +42,22 @@ def broken_laws(graph: Graph, events: Sequence[Event]) -> Iterator[str]:
                     if event.at < due.pop(key, 0):
                         yield f"{_told(key)} began attempt {event.attempt} sooner than its policy says"
                     open_after.begin(key)
+                    beside = running.setdefault(event.step, set())
+                    beside.add(event.index)
+                    if (limit := most[event.step]) is not None and len(beside) > limit:
+                        yield f"{_told(key)} began as number {len(beside)} at the same time, of {limit} at most"
                 else:
                     open_after.end(key)
             case AttemptFailed(step=step, index=index, retry_at=retry_at) if retry_at is not None:
+                running.get(step, set()).discard(index)
                 due[step, index] = retry_at
             case AttemptFailed() | StepSucceeded() | StepSkipped() | StepBlocked() | StepCancelled():
+                running.get(event.step, set()).discard(event.index)
                 open_after.end((event.step, event.index))
             case StepReopened():
                 open_after.begin((event.step, event.index))
             case RunResumed():
+                running.clear()
                 due.clear()
                 finished = False
             case RunFinished():

@@ -4,7 +4,7 @@ from penstock import Grow, Limits, Retry, context, pipeline, step
 
 
 @step(
-    limits=Limits(memory="256Mi", on_out_of_memory=Grow(factor=2, cap="1Gi")),
+    limits=Limits(memory="256Mi", on_out_of_memory=Grow(factor=3, cap="1Gi")),
     retry=Retry(attempts=3, base="50ms", on="out_of_memory"),
 )
 def hungry(megabytes: int) -> list[int]:
@@ -15,5 +15,5 @@ def hungry(megabytes: int) -> list[int]:
 
 
 @pipeline
-def memory_grows(megabytes: int = 700) -> list[int]:
+def memory_grows(megabytes: int = 900) -> list[int]:
     return hungry(megabytes)

@@ -1,4 +1,4 @@
-"""Drivers of the local engine: `penstock run` in a process of its own, as a user starts it.
+"""Engines by `penstock run` in a process of its own, as a user starts it; and the three ways of the local one.
 
 `calm` is the measure of everything else: one worker, so one step at a time and no process but this one where none is
 asked for. `local` runs steps side by side in worker processes, `apart` each in a process of its own by `exec-step`.
@@ -17,8 +17,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...wiring.backends import LOCAL as LOCAL_BACKEND
 from .case import Case
-from .driving import Answer, EngineRun, Ground
+from .driving import Answer, EngineRun, Ground, answers
 
 LIMIT_S = 120.0
 FULL_LIMIT_S = 1800.0
@@ -87,31 +88,48 @@ def resume_here(place: Place, run_id: str, more: Mapping[str, str], *words: str)
     return call(place, ["resume", run_id, *words], more)._replace(run_id=run_id)
 
 
-class LocalDriver:
-    """The local engine, one way or another."""
+class CommandDriver:
+    """An engine by `penstock run … --on NAME`, or the local one, one way or another.
 
-    def __init__(self, name: str, *words: str, at_once: int) -> None:
+    A driver of an engine overrides `start`, `versions`, `places_to_search` and `close`; and `run` and `resume`, where
+    it asks the engine what it shows of the run to its own users.
+    """
+
+    def __init__(self, name: str, *words: str, at_once: int, backend: str = LOCAL_BACKEND) -> None:
         self.name = name
         self.at_once = at_once
         self.words = words
+        self._backend = backend
         self._place: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where commands run; there is one once the driver is prepared."""
+        assert self._place is not None
+        return self._place
 
     def versions(self) -> Mapping[str, str]:
         from ... import __version__
 
         return {"penstock": __version__, "Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
 
+    def start(self, ground: Ground) -> Mapping[str, str]:
+        """Start what is to be started. Returns settings as PENSTOCK_ variables."""
+        return {"PENSTOCK_HOME": str(ground.folder / ".penstock")}
+
     def prepare(self, ground: Ground) -> Mapping[str, str]:
-        settings = {"PENSTOCK_HOME": str(ground.folder / ".penstock")}
+        settings = self.start(ground)
         self._place = Place.of(ground, settings)
         return settings
 
     def declared(self, case: Case) -> Mapping[str, Answer]:
-        return {feature: Answer("supported") for feature in case.needs}
+        return answers(self._backend, case)
 
     def run(self, case: Case, parameters: Mapping[str, Any]) -> EngineRun:
-        assert self._place is not None
-        return run_here(self._place, case, parameters, {}, *self.words)
+        return run_here(self.place, case, parameters, {}, *self.words)
+
+    def resume(self, case: Case, run_id: str) -> EngineRun:
+        return resume_here(self.place, run_id, {}, *self.words)
 
     def places_to_search(self) -> Iterable[Path]:
         return ()
@@ -120,10 +138,11 @@ class LocalDriver:
         pass
 
 
-_AT_ONCE = os.cpu_count() or 1
-CALM = ("--workers", "1")
-LOCAL: dict[str, Callable[[], LocalDriver]] = {
-    "calm": lambda: LocalDriver("calm", *CALM, at_once=_AT_ONCE),
-    "local": lambda: LocalDriver("local", "--workers", "2", at_once=_AT_ONCE),
-    "apart": lambda: LocalDriver("apart", "--workers", "2", "--one-process-per-step", at_once=_AT_ONCE),
+_AT_ONCE = (os.cpu_count() or 1) + 1  # some wait for time to pass
+CALM = ("--on", LOCAL_BACKEND, "--workers", "1")
+_SIDE_BY_SIDE = ("--on", LOCAL_BACKEND, "--workers", "2")
+LOCAL: dict[str, Callable[[], CommandDriver]] = {
+    "calm": lambda: CommandDriver("calm", *CALM, at_once=_AT_ONCE),
+    "local": lambda: CommandDriver("local", *_SIDE_BY_SIDE, at_once=_AT_ONCE),
+    "apart": lambda: CommandDriver("apart", *_SIDE_BY_SIDE, "--one-process-per-step", at_once=_AT_ONCE),
 }

@@ -1,4 +1,4 @@
-"""Of a map with a failed element, a resume runs that element and what joins the map, and nothing else."""
+"""Where an element of a map failed elsewhere, a resume runs it and what joins the map, and nothing else."""
 
 from penstock import context, pipeline, step
 
@@ -16,5 +16,5 @@ def final_sum(numbers: list[int]) -> int:
 
 
 @pipeline
-def resume_a_map(numbers: list[int] = [0, 1, 2]) -> int:
+def resume_from_elsewhere(numbers: list[int] = [0, 1, 2]) -> int:
     return final_sum(fragile.map(number=numbers))
