@@ -23,7 +23,7 @@ from penstock import Cron, pipeline, step
 @step
 def double(x: int) -> int: return 2 * x
 
-@pipeline(schedule=Cron("0 3 * * *", tz="Europe/Paris"), tags={"team": "growth"})
+@pipeline(schedule=Cron("0 3 * * *", tz="Europe/Paris"), tags={"team": "growth"}, max_active_runs=1)
 def NAME(x: int = 4) -> int: return double(x)
 """
 
@@ -55,8 +55,8 @@ def test_a_deployment_has_the_schedule_limit_tags_form_and_version_of_the_pipeli
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * *", "Europe/Paris")
     assert schedule["active"] is True
     assert found["tags"] == ["team=growth"]
-    #LATER assert found["global_concurrency_limit"]["limit"] == 1  # type: ignore[index]
-    #LATER assert found["concurrency_options"] == {"collision_strategy": "ENQUEUE", "grace_period_seconds": None}
+    assert found["global_concurrency_limit"]["limit"] == 1  # type: ignore[index]
+    assert found["concurrency_options"] == {"collision_strategy": "ENQUEUE", "grace_period_seconds": None}
     assert found["version"] == told["digest"][:12]
     assert found["parameter_openapi_schema"]["properties"]["x"]["default"] == 4  # type: ignore[index]
     assert found["work_pool_name"] == "penstock"
