@@ -203,12 +203,12 @@ def write_prices() -> int: return prices()
     lab.write(
         "reader.py",
         """
-from penstock import pipeline, step
+from penstock import OnData, pipeline, step
 
 @step(cache=False)
 def read() -> int: return 3
 
-@pipeline(on_data=["file:///shop/orders", "file:///shop/prices"])
+@pipeline(schedule=OnData("file:///shop/orders", "file:///shop/prices"))
 def reader() -> int: return read()
 """,
     )
@@ -218,7 +218,7 @@ def reader() -> int: return read()
     lab.penstock("run", "writers.py:write_prices", "--on", "prefect")
     (run,) = lab.server.wait_for_flow_runs("reader", 1)
     assert lab.server.wait_for_flow_run(run["id"])["state_type"] == "COMPLETED"
-    lab.write("reader.py", (lab.folder / "reader.py").read_text().replace("(on_data=[", "  # (on_data=["))
+    lab.write("reader.py", (lab.folder / "reader.py").read_text().replace("(schedule=", "  # (schedule="))
     lab.penstock("deploy", "reader.py", "--on", "prefect")
     assert [x for x in lab.server.ask("POST", "automations/filter", {}) if "reader" in x["name"]] == []
 
@@ -251,10 +251,19 @@ def test_without_anybody_who_would_run_it_nothing_is_started(lab: Lab) -> None:
     assert lab.started("alone") == []
 
 
-def test_a_pool_without_a_limit_and_a_pool_of_containers_are_refused(lab: Lab) -> None:
-    lab.write("limited.py", NIGHTLY.replace("NAME", "limited").replace("@step", '@step(pool="unheard-of")'))
-    said = lab.penstock("deploy", "limited.py", "--on", "prefect", fails=True).stderr
-    assert "prefect concurrency-limit create unheard-of" in said
+def test_a_pool_of_the_settings_is_a_limit_there_unless_somebody_has_set_one(lab: Lab) -> None:
+    lab.write("penstock.toml", "[pools]\ntills = 3\n")
+    lab.write("limited.py", NIGHTLY.replace("NAME", "limited").replace("@step", '@step(pool="tills")'))
+    lab.penstock("deploy", "limited.py", "--on", "prefect")
+    assert lab.server.ask("GET", "v2/concurrency_limits/tag:tills")["limit"] == 3
+    lab.server.ask("PATCH", "v2/concurrency_limits/tag:tills", {"limit": 1})
+    told = lab.penstock("deploy", "limited.py", "--on", "prefect").stdout
+    assert "pool tills: 1 places there, 3 in the settings" in told
+    assert lab.server.ask("GET", "v2/concurrency_limits/tag:tills")["limit"] == 1
+    lab.server.ask("DELETE", "v2/concurrency_limits/tag:tills")
+
+
+def test_a_work_pool_of_containers_is_refused(lab: Lab) -> None:
     lab.server.ask("POST", "work_pools/", {"name": "boxes", "type": "docker"})
     lab.write("plain.py", NIGHTLY.replace("NAME", "plain"))
     said = lab.penstock(
