@@ -26,7 +26,7 @@ demo: $(VENV)/.demo ## raw data to a live model on this machine; sets everything
 
 setup: $(VENV)/.dev ## make the environment for tests and checks
 
-test: $(VENV)/.dev ## every test; sets everything up
+test: $(VENV)/.dev ## every test but those on real engines; sets everything up
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 engines: $(VENV)/.dev ## install the real engines (Airflow, Prefect, Kubeflow's SDK, Ray and Dask, podman) under .engines/
@@ -46,7 +46,7 @@ types: $(VENV)/.dev ## mypy --strict
 layers: $(VENV)/.dev ## the rules between rooms
 	$(BIN)/lint-imports
 
-check: lint types layers test ## what CI runs
+check: lint types layers test ## what CI runs before test-engines
 
 bench: $(VENV)/.dev ## measure; writes docs/performance.md (about an hour)
 	$(BIN)/python -m bench
@@ -68,8 +68,11 @@ pictures: $(VENV)/.dev ## draw the README's pictures again, from a real run
 docs: $(VENV)/.dev ## write the generated pages again
 	$(BIN)/python docs/generate_cli.py
 
+# Not ray and dask: they are heavy, and tested in an environment of their own (make engines).
+EXTRAS := $(addprefix --extra ,postgres s3 sql pandas polars sklearn pandera gx mlflow serve ml)
+
 requirements: ## pin every dependency again, with hashes
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" --all-extras --group lint --group test requirements/build.in pyproject.toml -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" $(EXTRAS) --group lint --group test requirements/build.in pyproject.toml -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" --extra ml -c requirements/dev.txt requirements/build.in pyproject.toml -o requirements/demo.txt
 
 engines-requirements: ## pin what the engines' environments hold again, with hashes

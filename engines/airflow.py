@@ -31,10 +31,12 @@ SETTINGS = {
     # An edited DAG file is read, and its new version kept, at once.
     "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
     "CORE__MIN_SERIALIZED_DAG_FETCH_INTERVAL": "0",
+    # New and edited files are looked for every second and read at once; the others are read again now and then, in case
+    # one was edited while it was read.
     "DAG_PROCESSOR__REFRESH_INTERVAL": "1",
     "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
-    "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
-    "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+    "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
+    "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
     # A worker notices the end of its task when it looks after it, and takes no other until then.
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     "API__HOST": "127.0.0.1",
@@ -193,7 +195,7 @@ class Airflow:
 
         return self.processes.wait_until(f"an import error of {file.name}", found, timeout=timeout)
 
-    def wait_for_dag(self, dag_id: str, *, timeout: float = 60) -> dict[str, Any]:
+    def wait_for_dag(self, dag_id: str, *, timeout: float = 120) -> dict[str, Any]:
         """Until the DAG's file is read, as it now is on the disk; gives the DAG."""
 
         def parsed() -> dict[str, Any] | None:
@@ -285,10 +287,10 @@ class Airflow:
         return self.ask("GET", path)["value"]
 
     def logs(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, *, map_index: int = -1) -> str:
-        """The log of one try, as its UI shows it: one line per event."""
+        """The log of one try, as its UI shows it: one line per event, and one per exception."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id)}/logs/{try_number}"
         content = self.ask("GET", f"{path}?full_content=true&map_index={map_index}")["content"]
-        return "\n".join(str(each["event"]) if isinstance(each, dict) else str(each) for each in content)
+        return "\n".join(line for each in content for line in _log_lines(each))
 
     def wait_for_runs(self, dag_id: str, count: int, *, timeout: float = 60) -> list[dict[str, Any]]:
         """Until a DAG has this many runs, which a schedule or an asset started."""
@@ -298,6 +300,15 @@ class Airflow:
             return runs if len(runs) >= count else None
 
         return self.processes.wait_until(f"{dag_id} has {count} runs", enough, timeout=timeout)
+
+
+def _log_lines(entry: dict[str, Any] | str) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+        return
+    yield str(entry["event"])
+    for error in entry.get("error_detail") or ():
+        yield f"{error['exc_type']}: {error['exc_value']}"
 
 
 def _run(dag_id: str, run_id: str) -> str:

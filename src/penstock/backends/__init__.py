@@ -1,6 +1,7 @@
-"""backends: adapters for orchestrators. Each turns a graph into that engine's own form, and talks to its server.
+"""backends: adapters for engines. Those for orchestrators turn a graph into the engine's own form, and talk to its
+server; those for clusters give the local engine places for its steps.
 
-May know ports, graph and core; each stands alone. None runs a step: what it generates starts the step launcher in the
-project's own environment (ports.backend says by which commands). An engine's library is needed only where its own
-code runs, never here.
+May know ports, graph and core, and the library or command of their own engine, which they import when it is used. They
+hand over and bring back: what a pipeline means, and what an attempt may do, is the step launcher's. What is generated
+starts it in the project's own environment (ports.backend says by which commands). Each stands alone.
 """

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gc": ("gc", "delete what no run needs any more"),
     "doctor": ("doctor", "check this machine, the project and its stores"),
     "serve": ("serve", "serve a registered model"),
+    "build": ("build", "build the container image that steps run in"),
     "exec-step": ("exec_step", "run one step of a manifest (for engines)"),
     "exec-steps": ("exec_steps", "run steps of a manifest as told, line by line (for engines)"),
     "exec-map": ("exec_map", "tell the elements of a map (for engines)"),

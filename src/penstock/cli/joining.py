@@ -13,7 +13,7 @@ from ..engine.processes import LIFELINE, die_with_engine
 from ..engine.processtree import adopt_orphans
 from ..engine.single import StepSession
 from ..ports.runlog import Store
-from ..wiring.joining import Joining, from_environment, joined
+from ..wiring.joining import Joining, from_environment, handed_by_kubeflow, joined
 from ..wiring.project import Project
 from .app import tell
 from .exits import Exit
@@ -32,20 +32,29 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--digest", default="", metavar="HEX", help="refuse a manifest whose graph has another one")
     add("--logical-time", default="", metavar="ISO", help="the time that the run is for")
+    add(
+        "--executor-input",
+        default="",
+        metavar="JSON",
+        help="Kubeflow: what it hands to a container; the run, its parameters and the answer's file stand there",
+    )
 
 
 def session_of(arguments: argparse.Namespace, told: Callable[[str], None] | None = None) -> StepSession:
     """Join the run. From here on this process ends with the engine that started it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job has it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    handed = handed_by_kubeflow(arguments.executor_input) if arguments.executor_input else None
+    arguments.handed = handed
     asked = Joining(
         manifest=arguments.manifest,
         engine=arguments.engine,
-        engine_run=arguments.engine_run,
-        run=arguments.run,
+        engine_run=arguments.engine_run or (handed.engine_run if handed is not None else ""),
+        run=arguments.run or (handed.run if handed is not None else ""),
         digest=arguments.digest,
-        logical_time=arguments.logical_time,
+        logical_time=arguments.logical_time or (handed.logical_time if handed is not None else ""),
         parameters=from_environment("PARAMETERS"),
+        handed=handed,
     )
     patience = _BACK_S if LIFELINE in os.environ else 0.0
     die_with_engine()

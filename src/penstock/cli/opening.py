@@ -16,6 +16,7 @@ from ..core.errors import ConfigError, DefinitionError, NotFoundError, PenstockE
 from ..core.location import Location, shown_path
 from ..wiring.backends import NAMES
 from ..wiring.config import Settings, load_settings
+from ..wiring.places import place_of
 from ..wiring.project import Project
 from .app import Parser
 
@@ -77,6 +78,15 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)
+
+
+def workers(text: str) -> int | str:
+    """The value of --workers: a number, or a cluster as it is written."""
+    try:
+        place = place_of(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up and no cluster: {error.hint}") from None
+    return place if isinstance(place, int) else text
 
 
 def load_pipeline(file: str) -> Pipeline[..., Any]:

@@ -9,6 +9,7 @@ PenstockError
 ├── NotFoundError              no such run, step, artifact or model version
 ├── MissingExtraError          an optional library is not installed
 ├── CodeChangedError           a run cannot be resumed because its code is not what it was
+├── ClusterError               the cluster that should run the steps cannot be reached, or did not take one
 ├── NotReproducibleError       a run's code or environment cannot be had again
 ├── RunFailedError             a run ended in any state but succeeded
 ├── RunCancelledError          a run was asked to stop
@@ -27,6 +28,7 @@ PenstockError
 ├── RegistryError              the model registry or the experiment tracker refused or cannot be reached
 ├── NotificationError          somebody could not be told: a wrong address, or the receiver refused
 │   └── NotificationUnavailableError (also ConnectionError, so an OSError) not now; another attempt may
+├── ImageError                 a container image cannot be written or built, or lacks something
 ├── BackendError               an engine refused, cannot be reached, or is another version than expected
 ├── ServingError               a model cannot be loaded or a request is malformed
 ├── StepTimeoutError           (also TimeoutError) an attempt ran longer than its step's timeout
@@ -153,6 +155,10 @@ class CodeChangedError(PenstockError):
     code = "code-changed"
 
 
+class ClusterError(PenstockError):
+    code = "cluster"
+
+
 class NotReproducibleError(PenstockError):
     code = "not-reproducible"
 
@@ -223,6 +229,10 @@ class NotificationError(PenstockError):
 
 class NotificationUnavailableError(NotificationError, ConnectionError):
     code = "notification-unavailable"
+
+
+class ImageError(PenstockError):
+    code = "image"
 
 
 class ServingError(PenstockError):

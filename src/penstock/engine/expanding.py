@@ -9,8 +9,10 @@ from .frontier import child
 from .single import StepSession
 
 
-def expand(session: StepSession, scope: str) -> list[str]:
+def expand(session: StepSession, scope: str, below: str = "") -> list[str]:
     """Expand a scope at every element of its parents, and record it. Returns the index paths of its elements.
+
+    below: the index path of a parent's element; then only there.
 
     A scope that is blocked or skipped somewhere has no elements there; the run log says why, with each of its steps.
     """
@@ -21,7 +23,7 @@ def expand(session: StepSession, scope: str) -> list[str]:
     session.catch_up()
     view, found = session.view, list[str]()
     events: list[Event] = []
-    for parent in _parents(session, graph.scopes_of(scope)[:-1]):
+    for parent in [below] if below else _parents(session, graph.scopes_of(scope)[:-1]):
         known = view.sizes.get((scope, parent))
         size = session.launcher.resolver.expand(scope, parent)
         if isinstance(size, int):

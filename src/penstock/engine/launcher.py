@@ -16,7 +16,8 @@ import msgspec
 
 from ..core.clock import Clock
 from ..core.ids import slug
-from ..graph import Graph, Node
+from ..graph import Graph, Node, ResourceRequest
+from ..ports.cluster import Cluster
 from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
 from ..ports.records import Failure, FailureClass, Fingerprint, HiddenInput, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
@@ -52,7 +53,15 @@ Decision = Prepared | StepCached | StepSkipped | StepBlocked | AttemptFailed | N
 class Launcher:
     """Decides for one run."""
 
-    def __init__(self, graph: Graph, record: RunRecord, view: RunView, store: Cache, services: Services) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        record: RunRecord,
+        view: RunView,
+        store: Cache,
+        services: Services,
+        cluster: Cluster | None = None,
+    ) -> None:
         self.resolver = Resolver(graph, view, record.parameters, services.artifacts)
         self.healing = Healing(graph, view, self.resolver, services.artifacts, store)
         self._nodes = {node.name: node for node in graph.nodes}
@@ -60,6 +69,7 @@ class Launcher:
         self._view = view
         self._store = store
         self._services = services
+        self._cluster = cluster  # None: attempts run on this machine, which schedules by no request
         self._clock: Clock = services.clock
         self._fingerprints: dict[str, Fingerprint | None] = {}
         self._parts: dict[str, dict[str, str] | None] = {}
@@ -67,7 +77,8 @@ class Launcher:
         self._looked: dict[str, tuple[float, tuple[HiddenInput, ...]]] = {}
         self._use_cache = bool(record.options.get("cache", True))
         self._forced = frozenset(record.options.get("force", ()))
-        self._host, self._pid = os.uname().nodename, os.getpid()
+        # Of attempts. Which machine and process of a cluster it is, is the cluster's to know.
+        self._host, self._pid = (os.uname().nodename, os.getpid()) if cluster is None else (cluster.name, 0)
         self._folders = {  # step -> where its instances keep their checkpoints
             node.name: os.path.join(services.checkpoints, record.id, slug(node.name))
             for node in graph.nodes
@@ -134,7 +145,9 @@ class Launcher:
                 hint="check what it did; a new run would do it again",
             )
             return AttemptFailed(at=now, step=name, index=index, attempt=before.attempts + 1, failure=failure)
-        task = self._task(node, index, before.attempts + 1, arguments, key)
+        wants = _wanted(node, self._view.trouble(name, index).out_of_memory) if node.options.resources else None
+        kept = self._cluster.keeps(wants) if wants is not None and self._cluster is not None else None
+        task = self._task(node, index, before.attempts + 1, arguments, key, kept)
         started = AttemptStarted(
             at=now,
             step=name,
@@ -145,14 +158,20 @@ class Launcher:
             key=key,
             inputs=inputs,
             parts=parts or {},
-            waived=_waived(node, self._view.trouble(name, index).out_of_memory),
+            waived=_waived(wants, kept) if wants is not None else (),
             engine_attempt=engine_attempt,
             memory_limit=task.limits.memory_bytes if task.limits is not None else None,
         )
         return Prepared(task, started, key if shared else None, seen)
 
     def _task(
-        self, node: Node, index: str, attempt: int, arguments: dict[str, TaskArgument], key: str | None
+        self,
+        node: Node,
+        index: str,
+        attempt: int,
+        arguments: dict[str, TaskArgument],
+        key: str | None,
+        resources: ResourceRequest | None,
     ) -> StepTask:
         limits = node.options.limits
         return StepTask(
@@ -167,6 +186,7 @@ class Launcher:
             payload=node.payload,
             timeout_s=node.options.timeout_s,
             limits=limits and limits.after(self._view.trouble(node.name, index).out_of_memory),
+            resources=resources,
             quarantine=node.options.quarantine,
             parameters=self._record.parameters if node.options.effect else {},
             effect=node.options.effect,
@@ -378,13 +398,21 @@ def _met_again(failure: Failure) -> Failure:
     return msgspec.structs.replace(failure, hint=f"{failure.hint}; {why}" if failure.hint else why)
 
 
-def _waived(node: Node, out_of_memory: int) -> tuple[str, ...]:
-    """Requests that this machine does not schedule by; recorded, not forgotten. Memory grows with its limit."""
-    wanted = node.options.resources
-    if wanted is None:
-        return ()
-    limits, memory = node.options.limits, wanted.memory_bytes
-    if memory is not None and limits is not None and (growth := limits.on_out_of_memory) is not None:
-        memory = growth.of(memory, out_of_memory)
-    shown = {"cpu": None if wanted.cpu is None else f"{wanted.cpu:g}", "memory": memory, "gpu": wanted.gpu or None}
-    return tuple(f"{name}={value}" for name, value in shown.items() if value is not None)
+def _wanted(node: Node, out_of_memory: int) -> ResourceRequest | None:
+    """What this attempt would like to have. Memory grows with its limit."""
+    wanted, limits = node.options.resources, node.options.limits
+    if wanted is None or wanted.memory_bytes is None or limits is None or limits.on_out_of_memory is None:
+        return wanted
+    grown = limits.on_out_of_memory.of(wanted.memory_bytes, out_of_memory)
+    return msgspec.structs.replace(wanted, memory_bytes=grown)
+
+
+def _waived(wants: ResourceRequest, kept: ResourceRequest | None) -> tuple[str, ...]:
+    """Requests that this place does not schedule by; recorded, not forgotten."""
+    kept = kept or ResourceRequest()
+    every = {
+        "cpu": (None if wants.cpu is None else f"{wants.cpu:g}", kept.cpu),
+        "memory": (wants.memory_bytes, kept.memory_bytes),
+        "gpu": (wants.gpu or None, kept.gpu or None),
+    }
+    return tuple(f"{name}={value}" for name, (value, used) in every.items() if value is not None and used is None)

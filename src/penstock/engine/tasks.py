@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ..core.canonical import digest_bytes, digest_json
-from ..graph import LimitPolicy, Quarantine
+from ..graph import LimitPolicy, Quarantine, ResourceRequest
 from ..ports.artifacts import ArtifactRef
 from ..ports.records import Failure, HiddenInput, Observation
 
@@ -81,6 +81,7 @@ class StepTask(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     seed: int = 0
     reads: tuple[str, ...] = ()  # files and folders to observe
     watch: bool = False  # for hidden inputs
+    resources: ResourceRequest | None = None  # to ask the cluster for, where one schedules by them
 
 
 class StepOutcome(msgspec.Struct, omit_defaults=True, gc=False):

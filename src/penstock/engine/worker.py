@@ -64,7 +64,7 @@ class Worker:
         self._connection.set_inheritable(False)
         os.register_at_fork(after_in_child=self._connection.close)  # a child must not keep the engine waiting
         signal.signal(signal.SIGINT, self._interrupted)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # whoever started us has blocked it until now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # whoever started us may have it blocked
         with teed(echo=False), Ready():
             while True:
                 task = TASK_DECODER.decode(self._tasks.get())
@@ -122,6 +122,31 @@ class Worker:
     def _send(self, message: Any) -> None:
         with self._sending:
             self._connection.sendall(frame(message))
+
+
+def stand_between(connection: socket.socket) -> None:
+    """Go on in a child; this process waits for it and ends as it ends.
+
+    Ray kills the children of its own process when that one ends, and so would take a worker's time to end what its step
+    has started. A worker that is no child notices by its connection, and does. Where the worker itself is killed, what
+    it leaves behind is ended here.
+    """
+    adopt_orphans()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    connection.close()
+    status = os.waitpid(child, 0)[1]
+    kill_below(os.getpid())
+    if os.WIFSIGNALED(status):
+        killer = os.WTERMSIG(status)
+        if killer != signal.SIGKILL:
+            signal.signal(killer, signal.SIG_DFL)
+        os.kill(os.getpid(), killer)
+    os._exit(os.waitstatus_to_exitcode(status))
 
 
 class _MemoryLimit:

@@ -30,6 +30,9 @@ from .services import Services
 from .tasks import TASK_ENCODER, StepOutcome, StepTask, secret_names
 from .wire import Inbox, frame
 
+TextWriter = Callable[[StepTask, str], None]
+ProgressWriter = Callable[[StepTask, float, float | None, str], None]
+
 _OUTCOME = msgspec.msgpack.Decoder(StepOutcome)
 _GRACE_S = 0.5
 _PIECES = 32  # of 64 KiB: how much is read at once
@@ -40,12 +43,13 @@ _AHEAD = 64  # tasks at most
 _QUICK_S = 0.0003  # what a task costs beside its own time
 _SLOW_S = 0.01  # steps that take longer are not given ahead at all
 _OWN_BYTES = 64 * 1024 * 1024  # what a worker has resident before any step: not the step's to answer for
+_GUARD_BYTES = 24 * 1024 * 1024  # and what the process has that stands between a worker and a cluster's process
 
 
 class WorkerProcess:
     """One process in a session of its own, so that a signal to its group reaches the step's children too."""
 
-    def __init__(self, module: str, boot: dict[str, Any], text: Callable[[StepTask, str], None]) -> None:
+    def __init__(self, module: str, boot: dict[str, Any], text: TextWriter) -> None:
         ours, theirs = socket.socketpair()
         self.connection = ours
         read, write = os.pipe()
@@ -235,8 +239,8 @@ class Workers:
         module: str,
         services: Services,
         selector: selectors.BaseSelector,
-        text: Callable[[StepTask, str], None],
-        progress: Callable[[StepTask, float, float | None, str], None],
+        text: TextWriter,
+        progress: ProgressWriter,
     ) -> None:
         self._limit = limit
         self._module = module
@@ -246,6 +250,7 @@ class Workers:
         self._progress = progress
         self._all: list[WorkerProcess] = []
         self._homeless: list[StepTask] = []  # given back, or left by a worker that died before they began
+        self._own_bytes = _OWN_BYTES + _GUARD_BYTES * ("far" in services.boot)
         self._mean_s: dict[str, float] = {}  # step -> what an attempt took lately
 
     @property
@@ -376,7 +381,7 @@ class Workers:
             elif (
                 task.limits
                 and task.limits.memory_bytes
-                and (used := memory_of(worker.process.pid)) > task.limits.memory_bytes + _OWN_BYTES
+                and (used := memory_of(worker.process.pid)) > task.limits.memory_bytes + self._own_bytes
             ):
                 error = StepOutOfMemoryError(
                     f"'{task.step}' used {shown_size(used)}, over its limit of "
@@ -408,6 +413,11 @@ class Workers:
         for worker in self._all:
             if worker.process.returncode is None:
                 kill_tree(worker.process.pid)
+
+    def close(self) -> None:
+        """End every worker, at once."""
+        for _ in self.stop(patience_s=0):
+            pass
 
     def _new(self) -> WorkerProcess:
         worker = WorkerProcess(self._module, self._services.boot, self._text)

@@ -16,7 +16,7 @@ from ..core.errors import DefinitionError, RefusedError, UsageError, did_you_mea
 from ..graph import Graph
 from ..graph.demands import demands
 from ..ports.backend import Backend, Blueprint, Bundle, Places, Report, check
-from .config import Settings
+from .config import Settings, check_pools
 from .manifest import manifest_text, place_of, publish_manifest, without_password
 
 LOCAL = "local"
@@ -56,6 +56,8 @@ def blueprint(
         image=settings.image,
         form=settings.form,
         endpoint=settings.endpoint,
+        secret=settings.secret,
+        accelerator=settings.accelerator,
         source=source or graph.target.partition(":")[0],
         version=metadata.version("penstock"),
         waived=tuple(accepted),
@@ -98,6 +100,7 @@ def refuse(found: Report) -> None:
 
 def compiled(backend: Backend, settings: Settings, plan: Blueprint) -> Bundle:
     """The engine's native form, and the manifest beside it. Refuses what cannot be kept. Writes nothing."""
+    check_pools(plan.graph, settings)
     refuse(report(backend.name, plan))
     bundle = backend.compile(plan)
     manifest = {f"{plan.name}.manifest.json": manifest_text(settings, plan.graph, plan.name, plan.waived)}

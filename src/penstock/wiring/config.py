@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..core.errors import ConfigError, did_you_mean
+from ..core.errors import ConfigError, UsageError, did_you_mean
+from ..graph import Graph
+from .places import FORMS, Place, place_of
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -19,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     runs: str = ""  # URL of the run log; "" = sqlite in home
     artifacts: str = ""  # URL of the artifact store; "" = a folder in home
     tracking: str = ""  # URL of the MLflow server; "" = its embedded store in home
-    workers: int = 0  # 0 = one per processor
+    workers: int | str = 0  # 0 = one per processor; text names a cluster
     durability: Literal["normal", "full"] = "normal"
     seed: int = 0
     profile: str = ""
@@ -29,9 +31,12 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     endpoint: str = ""  # URL of the engine's API
     dags: str = ""  # the folder that Airflow reads
     python: str = ""  # the interpreter that steps run in; "" = this one
+    secret: str = ""  # Kubernetes: the secret that containers take their environment from
+    accelerator: str = ""  # Kubernetes: what `gpu=1` asks for; "" = nvidia.com/gpu
     engine_python: str = ""  # the interpreter that has the engine's own library, where submitting needs it
     trusted_types: tuple[str, ...] = ()  # what a registered model may contain besides scikit-learn's own classes
     hidden_inputs: Literal["on", "warn", "off"] = "on"  # a step that has some is not cached; only told; not looked for
+    pools: dict[str, int] = {}  # name -> how many steps of all runs in this run log may have a place of it at once
     allow_pickle: bool = False  # let models that other tools registered as pickles run their code
 
     @property
@@ -43,22 +48,33 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.artifacts or f"{self.home}/artifacts"
 
     @property
-    def worker_count(self) -> int:
-        return self.workers or os.cpu_count() or 1
+    def place(self) -> Place:
+        """Where attempts run."""
+        return place_of(self.workers or os.cpu_count() or 1)
+
+
+class Workers:
+    """The kind of the setting `workers`: a whole number or text."""
 
 
 _KEYS: dict[str, type] = {
-    "runs": str, "artifacts": str, "tracking": str, "workers": int, "durability": str, "seed": int, "home": str,
+    "runs": str, "artifacts": str, "tracking": str, "workers": Workers, "durability": str, "seed": int, "home": str,
     "backend": str, "image": str, "form": str, "endpoint": str, "dags": str, "python": str, "engine_python": str,
-    "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
+    "secret": str, "accelerator": str, "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
+    "pools": dict,
 }  # fmt: skip
 
 _LARGEST_SEED = 2**32 - 1
 
-_SHOWN: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
+_SHOWN: dict[type, str] = {
+    str: "text", int: "a whole number", bool: "true or false", list: "a list", Workers: FORMS,
+    dict: "numbers by name: gpu=1,io=4",
+}  # fmt: skip
 _PARSED: dict[type, Any] = {
+    Workers: lambda text: _workers(text),
     bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     list: lambda text: tuple(filter(None, text.split(","))),
+    dict: lambda text: {name: int(size) for name, size in (each.split("=") for each in text.split(",") if each)},
 }
 
 
@@ -78,9 +94,12 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
             )
         if not isinstance(profiles[chosen], dict):
             raise ConfigError(f"{source}: 'profiles.{chosen}' is not a table", hint=f"write [profiles.{chosen}]")
-        values |= _checked(profiles[chosen], f"{source} [profiles.{chosen}]")
-    values |= _environment()
+        _override(values, _checked(profiles[chosen], f"{source} [profiles.{chosen}]"))
+    _override(values, _environment())
     values |= {key: value for key, value in flags.items() if value is not None}
+    for pool, size in values.get("pools", {}).items():
+        if type(size) is not int or size < 1:
+            raise ConfigError(f"pool '{pool}' has {size!r} places", hint=f"write a number from 1 up: {pool} = 1")
     home = values.pop("home", None) or os.path.join(root, ".penstock")
     if values.get("durability", "normal") not in ("normal", "full"):
         raise ConfigError(f"durability is {values['durability']!r}", hint="write 'normal' or 'full'")
@@ -88,13 +107,35 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
         raise ConfigError(
             f"hidden_inputs is {hidden!r}", hint=f"{did_you_mean(hidden, ['on', 'warn', 'off'])}; 'on', 'warn' or 'off'"
         )
-    if values.get("workers", 0) < 0:
-        raise ConfigError(f"workers is {values['workers']}", hint="write 1 or more; 0 means one per processor")
+    if isinstance(workers := values.get("workers", 0), int) and workers < 0:
+        raise ConfigError(f"workers is {workers}", hint="write 1 or more; 0 means one per processor")
     if not 0 <= values.get("seed", 0) <= _LARGEST_SEED:
         raise ConfigError(
             f"seed is {values['seed']}", hint=f"write a number from 0 to {_LARGEST_SEED}, which every generator takes"
         )
     return Settings(root=root, home=os.path.join(root, home), profile=chosen, **values)
+
+
+def _override(values: dict[str, Any], later: dict[str, Any]) -> None:
+    """Later wins; of pools, one by one."""
+    pools = {**values.get("pools", {}), **later.get("pools", {})}
+    values |= later
+    if pools:
+        values["pools"] = pools
+
+
+def check_pools(graph: Graph, settings: Settings) -> None:
+    """Every pool that a step needs has a size. Raises ConfigError with the line to write."""
+    for node in graph.nodes:
+        pool = node.options.pool
+        if pool is not None and pool not in settings.pools:
+            near = did_you_mean(pool, list(settings.pools)) if settings.pools else ""
+            raise ConfigError(
+                f"step '{node.name}' needs a place of pool '{pool}', and no setting says how many there are",
+                hint=(f"{near}; " if near.startswith("did") else "")
+                + f"write in penstock.toml: [pools] {pool} = 1 (on two lines), or set PENSTOCK_POOLS={pool}=1",
+                where=node.where,
+            )
 
 
 def _file_table(root: Path) -> tuple[dict[str, Any], str]:
@@ -124,9 +165,31 @@ def _checked(table: dict[str, Any], source: str) -> dict[str, Any]:
     for key, value in table.items():
         if key not in _KEYS:
             raise ConfigError(f"{source}: unknown setting '{key}'", hint=did_you_mean(key, [*_KEYS, "profiles"]))
-        if type(value) is not _KEYS[key]:
+        if not _fits(value, _KEYS[key]):
             raise ConfigError(f"{source}: '{key}' is {value!r}, but it takes {_SHOWN[_KEYS[key]]}")
     return {key: tuple(map(str, value)) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether a value of a file is of the kind that its key takes."""
+    if kind is Workers:
+        return type(value) is int or (type(value) is str and _is_place(value))
+    return type(value) is kind
+
+
+def _is_place(text: str) -> bool:
+    try:
+        place_of(text)
+    except UsageError:
+        return False
+    return True
+
+
+def _workers(text: str) -> int | str:
+    if text.lstrip("-").isdigit():
+        return int(text)
+    place_of(text)
+    return text
 
 
 def _environment() -> dict[str, Any]:
@@ -137,6 +200,6 @@ def _environment() -> dict[str, Any]:
             continue
         try:
             values[key] = _PARSED.get(kind, kind)(text)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, UsageError):
             raise ConfigError(f"PENSTOCK_{key.upper()} is {text!r}, but it takes {_SHOWN[kind]}") from None
     return values

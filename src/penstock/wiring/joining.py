@@ -22,6 +22,7 @@ from ..engine.single import StepSession
 from ..graph import Graph
 from ..ports.records import RunRecord
 from ..ports.runlog import Store
+from .config import check_pools
 from .manifest import Manifest, read_manifest
 from .project import Project
 from .runner import Ask, create_run, pipeline_of
@@ -38,6 +39,7 @@ class Joining(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""  # that the manifest must have
     logical_time: str = ""  # ISO
     parameters: str = ""  # a JSON object of plain values
+    handed: Any = None  # ExecutorInput: what Kubeflow hands to a container, instead of flags
 
 
 def joined(
@@ -52,11 +54,14 @@ def joined(
             hint=f"deploy it again: penstock deploy {file} --on {asked.engine or '…'}",
         )
     project = Project(manifest.settings)
+    if asked.handed is not None:
+        asked.handed.artifacts_url = project.settings.artifacts_url
     store = opened(project)
     record = _found(asked, manifest, project, store) or _created(asked, manifest, project)
     graph = manifest.graph
     if record.manifest != digest_bytes(graph.to_json()):
         graph = Graph.from_json(store.manifest(record.manifest))  # deployed anew since, or resumed with other code
+    check_pools(graph, manifest.settings)
     services = project.services(graph)
     return StepSession(graph, record, store, services, worker_module=MODULE, engine=asked.engine, told=told)
 
@@ -96,6 +101,7 @@ def _parameters(asked: Joining, pipeline: Pipeline[..., Any], graph: Graph) -> d
     """Values that the engine was given, checked against the signature. A null stands for "not given"."""
     try:
         given = msgspec.json.decode(asked.parameters, type=dict[str, Any]) if asked.parameters.strip() else {}
+        given |= asked.handed.parameters(graph.parameters) if asked.handed is not None else {}
     except msgspec.MsgspecError as error:
         raise ParameterError(f"the parameters from {asked.engine} are no JSON object: {error}") from error
     annotations = pipeline.signature.annotations
@@ -132,3 +138,10 @@ def _microseconds(text: str) -> int | None:
 def from_environment(name: str) -> str:
     """PENSTOCK_RUN, PENSTOCK_PARAMETERS, …; "" where it is not set."""
     return os.environ.get(f"PENSTOCK_{name}", "")
+
+
+def handed_by_kubeflow(text: str) -> Any:
+    """What Kubeflow hands to a container. Raises UsageError where it is something else."""
+    from ..backends.kubeflow.executor import ExecutorInput  # other engines' commands do without its room
+
+    return ExecutorInput(text)

@@ -32,12 +32,7 @@ def without_password(url: str) -> str:
 
 def manifest_text(settings: Settings, graph: Graph, deployment: str = "", waived: tuple[str, ...] = ()) -> str:
     """Readable; a password in a URL is left out and comes from PENSTOCK_RUNS or PGPASSWORD where it runs."""
-    safe = msgspec.structs.replace(
-        settings,
-        runs=without_password(settings.runs),
-        artifacts=without_password(settings.artifacts),
-        tracking=without_password(settings.tracking),
-    )
+    safe = without_passwords(settings)
     return msgspec.json.format(canonical_json(Manifest(safe, graph, deployment, waived)), indent=1).decode()
 
 
@@ -47,6 +42,23 @@ def write_manifest(settings: Settings, graph: Graph, path: Path) -> Path:
     temporary.write_text(manifest_text(settings, graph), encoding="utf-8")
     os.replace(temporary, path)
     return path
+
+
+def without_passwords(settings: Settings) -> Settings:
+    """The same, as far as it may be written down or sent somewhere."""
+    return msgspec.structs.replace(
+        settings,
+        runs=without_password(settings.runs),
+        artifacts=without_password(settings.artifacts),
+        tracking=without_password(settings.tracking),
+    )
+
+
+def with_passwords_of_here(settings: Settings) -> Settings:
+    """The other way round: PENSTOCK_RUNS, _ARTIFACTS and _TRACKING, where they name the same place with a password."""
+    here = {key: os.environ.get(f"PENSTOCK_{key.upper()}", "") for key in ("runs", "artifacts", "tracking")}
+    same = {key: url for key, url in here.items() if url and without_password(url) == getattr(settings, key)}
+    return msgspec.structs.replace(settings, **same)
 
 
 def place_of(settings: Settings, text: str) -> str:

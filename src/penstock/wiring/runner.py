@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ from ..engine.listener import Listener
 from ..engine.scheduler import RunOptions, Scheduler
 from ..engine.services import Services
 from ..graph import Graph, Node
+from ..ports.cluster import Cluster
 from ..ports.events import Event, RunResumed, RunStarted, RunView, StepReopened, fold
 from ..ports.records import ENGINE_HOST, RunRecord, RunState, RunSummary
 from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
-from .config import Settings, load_settings
+from ..stores.runlog import IN_MEMORY
+from .active import active
+from .config import Settings, check_pools, load_settings
 from .manifest import write_manifest
+from .places import open_cluster, place_of
 from .project import Project
 from .runs import Run
 from .worker import MODULE
@@ -38,7 +43,7 @@ _NAMED_AMONG = 500  # newest runs that are searched for a name
 class Ask(msgspec.Struct, frozen=True):
     """How somebody wants a run to go."""
 
-    workers: int | None = None
+    workers: int | str | None = None  # a number, or a cluster: "ray", "dask://host:8786"
     cache: bool = True
     restart_from: tuple[str, ...] = ()  # these steps and all that follow run anew
     one_process_per_step: bool = False
@@ -49,6 +54,7 @@ class Ask(msgspec.Struct, frozen=True):
     trigger: str = "manual"
     logical_time: int | None = None
     echo: bool = True
+    wait: bool = False  # where as many runs as may be active are: for one of them to end, instead of refusing
 
 
 class LocalRunner:
@@ -84,17 +90,21 @@ class LocalRunner:
         ask = _ask(options)
         project = self.project(traced.root, ask.profile)
         graph = with_payloads(traced)
+        check_pools(graph, project.settings)
         services = project.services(graph, traced.functions)
-        record, known = create_run(project, services, graph, parameters, ask)
-        if known:
-            return self._finished(project, services, graph, record)
-        view = RunView()
-        view.apply(RunStarted(at=record.created_at))
-        if done:
-            project.store.append(record.id, view.epoch, done)
-            for event in done:
-                view.apply(event)
-        return self._go(project, services, graph, record, view, ask, listener, check)
+        if ask.idempotency_key is not None and (known_id := project.store.run_of_key(ask.idempotency_key)) is not None:
+            return self._finished(project, services, graph, find_run(project, known_id).record)
+        with active(project, graph, listener, wait=ask.wait), _place(ask, project) as place:
+            record, known = create_run(project, services, graph, parameters, ask)
+            if known:
+                return self._finished(project, services, graph, record)
+            view = RunView()
+            view.apply(RunStarted(at=record.created_at))
+            if done:
+                project.store.append(record.id, view.epoch, done)
+                for event in done:
+                    view.apply(event)
+            return self._go(project, services, graph, record, view, ask, listener, check, place)
 
     def resume(
         self,
@@ -132,6 +142,7 @@ class LocalRunner:
             seen = environment()
             kept = _kept(graph, view, earlier, code["steps"], services)
             record = msgspec.structs.replace(record, manifest=manifest, code=code, environment=seen)
+        check_pools(graph, project.settings)
         resumed = RunResumed(
             at=project.clock.now_us(),
             epoch=view.epoch + 1,
@@ -143,13 +154,14 @@ class LocalRunner:
             earlier_code=earlier,
             kept=kept,
         )
-        project.store.append(record.id, view.epoch, [resumed])
-        view.apply(resumed)
-        if lost := self._lost(view, services):
-            project.store.append(record.id, view.epoch, lost)
-            for event in lost:
-                view.apply(event)
-        finished = self._go(project, services, graph, record, view, ask, listener, check)
+        with active(project, graph, listener, wait=ask.wait), _place(ask, project) as place:
+            project.store.append(record.id, view.epoch, [resumed])
+            view.apply(resumed)
+            if lost := self._lost(view, services):
+                project.store.append(record.id, view.epoch, lost)
+                for event in lost:
+                    view.apply(event)
+            finished = self._go(project, services, graph, record, view, ask, listener, check, place)
         finished.changed = tuple(changed)
         return finished
 
@@ -165,8 +177,14 @@ class LocalRunner:
         ask: Ask,
         listener: Listener | None,
         check: bool,
+        place: int | Cluster,
     ) -> Run:
-        workers = ask.workers or project.settings.worker_count
+        cluster = None if isinstance(place, int) else place
+        workers = place if isinstance(place, int) else place.places
+        if cluster is not None:
+            from .attending import far_boot  # a run on this machine needs none of it
+
+            far_boot(services, project, record.id)
         command: tuple[str, ...] = ()
         if ask.one_process_per_step:
             path = write_manifest(project.settings, graph, project.home / "manifests" / f"{record.id}.json")
@@ -176,7 +194,7 @@ class LocalRunner:
             listener = self._default_listener()
         if listener is not None:
             listener.begin(record, graph, view)
-        scheduler = Scheduler(graph, record, view, project.store, services, options, listener)
+        scheduler = Scheduler(graph, record, view, project.store, services, options, listener, cluster)
         state = scheduler.run()
         run = Run(graph, record, view, state, services, scheduler.error)
         return run.raise_for_state() if check else run
@@ -410,9 +428,33 @@ def _ask(options: dict[str, Any]) -> Ask:
     if unknown:
         raise UsageError(f"a run has no option '{unknown[0]}'", hint=did_you_mean(unknown[0], Ask.__struct_fields__))
     ask = Ask(**options)
-    if ask.workers is not None and ask.workers < 1:
+    if isinstance(ask.workers, int) and ask.workers < 1:
         raise UsageError(f"workers is {ask.workers}", hint="a run needs at least one worker")
     return ask
+
+
+@contextmanager
+def _place(ask: Ask, project: Project) -> Iterator[int | Cluster]:
+    """Where attempts run: how many processes here, or a cluster that is connected to meanwhile."""
+    place = place_of(ask.workers) if ask.workers is not None else project.settings.place
+    if isinstance(place, int):
+        yield place
+        return
+    if ask.one_process_per_step:
+        raise UsageError(
+            f"a process per step, and workers on {place.engine}, cannot be had together",
+            hint="leave one of them out: a cluster runs every step in a process of its own machines",
+        )
+    if project.settings.runs_url in IN_MEMORY:
+        raise UsageError(
+            f"the run log is in memory, which the machines of {place.engine} cannot reach",
+            hint="leave the setting `runs` out for a file beside the code, or set it to postgresql://…",
+        )
+    cluster = open_cluster(place)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
 
 
 def _user() -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
 from ..engine.wire import Inbox, receive
-from ..engine.worker import Worker
+from ..engine.worker import Worker, stand_between
 from ..graph import Graph
 from .config import Settings
 from .project import Project
@@ -20,6 +21,9 @@ def main() -> None:
     first, *rest = receive(connection, inbox)
     boot = first[1]
     sys.path[:] = boot["path"]
+    if "far" in boot:  # started by a process of a cluster, in a folder of the cluster's own
+        stand_between(connection)
+        os.chdir(boot["far"]["cwd"])
     project = Project(Settings(**boot["settings"]))
     services = project.services(Graph(pipeline="", target=boot["entry"]))
     Worker(connection, inbox, services, rest).serve()

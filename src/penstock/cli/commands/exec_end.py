@@ -28,7 +28,7 @@ examples:
 """
     add_run(parser)
     parser.add_argument(
-        "--engine-state", choices=sorted(_TOLD), default="succeeded", help="how the engine says that it ended"
+        "--engine-state", choices=sorted(_TOLD), help="how the engine says that it ended (default: succeeded)"
     )
 
 
@@ -38,7 +38,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _execute(arguments: argparse.Namespace) -> int:
     session = session_of(arguments)
-    state = close_run(session, _TOLD[arguments.engine_state])
+    told = arguments.engine_state or (arguments.handed.engine_state if arguments.handed is not None else "succeeded")
+    state = close_run(session, _TOLD[told])
     counts = {each.value: count for each, count in session.view.steps.states.items() if count}
     if arguments.json:
         print_json({"run": session.record.id, "state": state.value, "counts": counts, "error": session.view.error})

@@ -26,6 +26,7 @@ examples:
     add_run(parser)
     add = parser.add_argument
     add("--scope", required=True, metavar="NAME", help="the map, as the graph names it")
+    add("--below", default="", metavar="PATH", help="of a map in a map: only the elements inside this one")
     add("--most", type=positive, metavar="N", help="at most so many entries: past that, elements share one")
     add("--output", default="", metavar="FILE", help="write it there instead")
 
@@ -36,7 +37,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _execute(arguments: argparse.Namespace) -> int:
     session = session_of(arguments)
-    paths = expand(session, arguments.scope)
+    paths = expand(session, arguments.scope, arguments.below)
+    if arguments.handed is not None:
+        arguments.handed.tell_list(in_chunks(paths, arguments.most))
     text = json.dumps(in_chunks(paths, arguments.most))
     if not arguments.output:
         sys.stdout.write(text + "\n")

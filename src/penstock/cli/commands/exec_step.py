@@ -49,6 +49,11 @@ examples:
     add("--index", default="", metavar="PATH", help='the element of a map, such as "2" or "2.0"; several with commas')
     add("--engine-attempt", type=int, metavar="N", help="the engine's own count, kept with the attempt")
     add("--tell-skips", action="store_true", help="exit code 6 when the step was skipped")
+    add(
+        "--go-on",
+        action="store_true",
+        help="exit code 0 after a failure for good: the engine would keep from starting what still has to run",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -80,6 +85,11 @@ def _run(session: StepSession, arguments: argparse.Namespace) -> tuple[int, Step
         if arguments.engine:
             sys.stderr.write(f"penstock: {told(session, arguments.step, index, code, event)}\n")
     worst = next(code for code in _WORST_FIRST if code in codes)
+    if arguments.go_on and worst in (StepExit.FAILED, StepExit.UPSTREAM_FAILED):
+        worst = StepExit.DONE
+    if arguments.handed is not None and worst is StepExit.DONE:
+        session.catch_up()
+        arguments.handed.tell_step(session.graph, session.view.step(arguments.step, arguments.index))
     if worst is StepExit.DONE and arguments.tell_skips and is_skipped(session, arguments.step, *indexes):
         return StepExit.SKIPPED, event
     return worst, event

@@ -17,7 +17,7 @@ from ...wiring.backends import LOCAL
 from ...wiring.runner import LocalRunner
 from ...wiring.submitting import EngineRunner
 from ..app import Parser
-from ..opening import add_accept, engine_of, load_pipeline, parse_with_file, positive, settings_for, tag, traced
+from ..opening import add_accept, engine_of, load_pipeline, parse_with_file, settings_for, tag, traced, workers
 from ..watching import handed_over, watched
 
 COMMON = ("profile", "json")
@@ -30,6 +30,7 @@ examples:
   penstock run pipelines.py:nightly --params prod.yaml --tag team=growth --fail-on-gate
   penstock run churn.py --from fit --no-cache --json > events.jsonl
   penstock run churn.py --on airflow --profile prod
+  penstock run churn.py --workers ray://head:10001
 """
 
 
@@ -61,8 +62,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_how(parser: argparse.ArgumentParser) -> None:
     """Flags that `run` and `resume` share."""
     add = parser.add_argument
-    add("--workers", type=positive, metavar="N", help="steps at the same time (default: one per processor)")
+    add(
+        "--workers",
+        type=workers,
+        metavar="WHERE",
+        help="how many steps at the same time (default: one per processor), or a cluster: ray, ray:N, "
+        "ray://HOST:10001, dask, dask:N, dask://HOST:8786",
+    )
     add("--one-process-per-step", action="store_true", help="every step in a process of its own, by `exec-step`")
+    add("--wait", action="store_true", help="where so many runs are active as may be: wait for one to end")
     add("--fail-on-gate", action="store_true", help="exit code 3 when a gate refuses")
     add("--quiet", "-q", action="store_true", help="say nothing unless the run does not succeed")
 
@@ -104,7 +112,11 @@ def execute(arguments: argparse.Namespace) -> int:
         "idempotency_key": arguments.idempotency_key,
         "trigger": "cli",
     }
-    options |= {"workers": arguments.workers, "one_process_per_step": arguments.one_process_per_step}
+    options |= {
+        "workers": arguments.workers,
+        "one_process_per_step": arguments.one_process_per_step,
+        "wait": arguments.wait,
+    }
     if engine == LOCAL:
         runner = LocalRunner(settings)
         return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))
