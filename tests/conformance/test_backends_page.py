@@ -33,6 +33,7 @@ def test_a_page_that_somebody_wrote_into_or_of_other_code_is_told(tmp_path: Path
     content = json.loads(results.read_text(encoding="utf-8"))
     content["engines"]["local"]["code"]["engine"] = "0" * 12
     results.write_text(json.dumps(content), encoding="utf-8")
-    assert "local: the code of engine has changed since it was tried" in conformance(
-        "--check", "--output", str(page)
-    ).stdout
+    assert (
+        "local: the code of engine has changed since it was tried"
+        in conformance("--check", "--output", str(page)).stdout
+    )
