@@ -364,9 +364,9 @@ def test_a_request_that_no_machine_meets_says_so_and_waits(project: Project) -> 
     assert project.finish(running).code == 130
 
 
+@pytest.mark.parametrize("place", ["ray"], indirect=True)
 def test_rays_client_reaches_it_from_outside(project: Project) -> None:
-    if not isinstance(project.place, RayPlace):
-        return  # only Ray has two ways of reaching a cluster
+    assert isinstance(project.place, RayPlace)
     where = f"ray://127.0.0.1:{project.place.client_port}"
     done = project.finish(project.start("run", "lab.py:squares", "--json", "--workers", where, cluster=False))
     assert done.output == 5
