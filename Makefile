@@ -26,20 +26,27 @@ demo: $(VENV)/.demo ## raw data to a live model on this machine; sets everything
 
 setup: $(VENV)/.dev ## make the environment for tests and checks
 
-test: $(VENV)/.dev ## every test; sets everything up
+test: $(VENV)/.dev ## every test but those on real engines; sets everything up
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
+engines: $(VENV)/.dev ## install the real engines (Airflow, Prefect, Kubeflow's SDK, Ray and Dask, podman) under .engines/
+	$(BIN)/python -m engines install
+
+test-engines: engines ## the tests that run on the real engines
+	$(BIN)/python -m pytest tests/engines
+
 lint: $(VENV)/.dev ## style
-	$(BIN)/ruff check src tests bench soak examples
-	$(BIN)/ruff format --check src tests bench soak examples
+	$(BIN)/ruff check src tests bench soak engines examples
+	$(BIN)/ruff format --check src tests bench soak engines examples
 
 types: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
+	$(BIN)/mypy --exclude engines/kfp_runner.py engines
 
 layers: $(VENV)/.dev ## the rules between rooms
 	$(BIN)/lint-imports
 
-check: lint types layers test ## what CI runs
+check: lint types layers test ## what CI runs before test-engines
 
 bench: $(VENV)/.dev ## measure; writes docs/performance.md (about an hour)
 	$(BIN)/python -m bench
@@ -63,7 +70,13 @@ requirements: ## pin every dependency again, with hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" $(EXTRAS) --group lint --group test requirements/build.in pyproject.toml -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" --extra ml -c requirements/dev.txt requirements/build.in pyproject.toml -o requirements/demo.txt
 
-clean: ## remove the environment and what runs left in the examples
-	rm -rf $(VENV) examples/*/.penstock examples/*/data
+engines-requirements: ## pin what the engines' environments hold again, with hashes
+	for each in airflow kubeflow; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make engines-requirements" engines/$$each.in -o engines/$$each.txt || exit 1; done
+	for each in cluster prefect; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make engines-requirements" --extra postgres --extra s3 engines/$$each.in pyproject.toml -o engines/$$each.txt || exit 1; done
 
-.PHONY: help demo pictures docs setup test lint types layers check bench bench-peers soak requirements clean
+clean: ## remove the environment and what runs left in the examples
+	rm -rf $(VENV) .engines examples/*/.penstock examples/*/data
+
+.PHONY: help demo pictures docs setup test engines test-engines lint types layers check bench bench-peers soak requirements engines-requirements clean

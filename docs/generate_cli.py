@@ -47,6 +47,7 @@ STEP_EXITS = {
     StepExit.FAILED: "Failed for good: another attempt would be refused before user code.",
     StepExit.UPSTREAM_FAILED: "Something it needs failed.",
     StepExit.NOT_READY: "Something it needs is not done: the engine called too early.",
+    StepExit.SKIPPED: "Skipped, where `--tell-skips` asks for it; else 0.",
     StepExit.FENCED: "Not ours: a newer attempt or owner has it, another process works on it, or the run is over.",
     StepExit.RETRY: "Failed; the retry policy would like another attempt.",
 }
@@ -62,7 +63,7 @@ def page() -> str:
         parts.append(_section(name))
     parts.append("## Exit codes\n")
     parts.append(_codes({code.value: text for code, text in EXITS.items()}, [each.value for each in Exit]))
-    parts.append("\n`penstock exec-step` has codes of its own, for engines; 2 means that it could not begin:\n")
+    parts.append("\n`penstock exec-step` has codes of its own, for engines. With 2, `exec-*` could not begin:\n")
     parts.append(_codes({code.value: text for code, text in STEP_EXITS.items()}, [each.value for each in StepExit]))
     return "\n".join(parts) + "\n"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .authoring.handles import optional
-    from .authoring.options import Cron, Grow, Limits, Resources, Retry, Secret, Static
+    from .authoring.options import Cron, Grow, Limits, OnData, Resources, Retry, Secret, Static
     from .authoring.pipeline import Pipeline, pipeline
     from .authoring.recorder import when
     from .authoring.step import AsyncStep, Step, step
@@ -44,6 +44,7 @@ _PLACES = {
     "Limits": "authoring.options",
     "ModelVersion": "ports.models",
     "Notification": "ports.effects",
+    "OnData": "authoring.options",
     "PenstockError": "core.errors",
     "Pipeline": "authoring.pipeline",
     "Quarantine": "graph",
@@ -80,6 +81,7 @@ __all__ = [
     "Limits",
     "ModelVersion",
     "Notification",
+    "OnData",
     "PenstockError",
     "Pipeline",
     "Quarantine",
@@ -118,15 +120,15 @@ def __dir__() -> list[str]:
 
 
 def _bind() -> None:
-    """`Pipeline.run` knows no engine; this is the one place that gives it the local one, and a notebook its display."""
+    """`Pipeline.run` knows no engine; this is the one place that gives it some, and a notebook its display."""
     from .authoring.pipeline import bind_runner
 
-    def local() -> Any:
-        from .wiring.runner import LocalRunner
+    def runner() -> Any:
+        from .wiring.running import PipelineRunner
 
-        return LocalRunner(default_listener=_notebook_listener if "IPython" in sys.modules else None)
+        return PipelineRunner(default_listener=_notebook_listener if "IPython" in sys.modules else None)
 
-    bind_runner(local)
+    bind_runner(runner)
     if "IPython" in sys.modules:
         from .cli.notebook import activate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 
 import pytest
@@ -391,6 +392,43 @@ def main() -> None:
         run = lab.run(**options)
         assert run.state.value == "failed"
         assert states(run) == {"forever": "cancelled", "breaks": "failed", "join": "cancelled"}
+
+
+def test_a_step_whose_worker_is_told_to_stop_while_it_boots_is_cancelled_not_failed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = lab.root / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(  # the second worker boots until it has been told to stop
+        f"""
+import os, signal, sys, threading
+if "penstock.wiring.worker" in " ".join(sys.orig_argv):
+    try:
+        os.mkdir({str(lab.root / "first")!r})
+    except FileExistsError:
+        for _ in range(3000):
+            if signal.SIGINT in signal.sigpending():
+                break
+            threading.Event().wait(0.01)
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
+    lab.write(
+        FAILING
+        + """
+@step(isolation="process")
+def quick(x: int) -> int:
+    raise ValueError(f"{x}")
+
+@pipeline(fail_fast=True)
+def main() -> None:
+    join(quick.named("one")(1), quick.named("two")(2))
+"""
+    )
+    run = lab.run()
+    assert run.state.value == "failed"
+    assert sorted(states(run).values()) == ["cancelled", "cancelled", "failed"]
+    assert "Traceback" not in "".join(lab.text(run.id, each) for each in ("one", "two"))
 
 
 def test_skips_follow_guards_and_needs_but_not_order(lab: Lab) -> None:

@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from penstock.testing.codedigest import shape
+
 from ..conformance import postgres
 
 ROOT = Path(__file__).parent.parent.parent
@@ -81,8 +83,5 @@ def test_a_report_of_other_code_of_too_few_kills_or_of_a_broken_law_is_refused(
         ("a = b", "b = a", False),
     ],
 )
-def test_what_a_digest_sees_is_the_meaning_of_code_not_its_words(
-    parts: tuple[ModuleType, ModuleType], before: str, after: str, same: bool
-) -> None:
-    shape = parts[0]._shape
+def test_what_a_digest_sees_is_the_meaning_of_code_not_its_words(before: str, after: str, same: bool) -> None:
     assert (shape(ast.parse(before)) == shape(ast.parse(after))) is same

@@ -98,6 +98,11 @@ def test_every_room_says_at_its_door_what_it_is(room: str) -> None:
     assert 3 <= len(door.strip().splitlines()) <= 10
 
 
+def test_no_room_hides_a_public_name() -> None:
+    """Python binds a subpackage over the name of the same spelling, as soon as anything imports it."""
+    assert {path.parent.name for path in SOURCE.glob("*/__init__.py")} & set(penstock.__all__) == set()
+
+
 def test_no_file_has_a_name_that_says_nothing() -> None:
     assert [str(path) for path in python_files() if path.stem in FORBIDDEN_NAMES] == []
 

@@ -20,6 +20,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "make a project that runs at once"),
     "run": ("run", "run a pipeline"),
     "plan": ("plan", "show what a run would do, and why"),
+    "check": ("check", "show what an engine makes of all that a pipeline asks for"),
+    "compile": ("compile", "write a pipeline as an engine's own files"),
+    "deploy": ("deploy", "make an engine know a pipeline"),
     "ls": ("ls", "list runs"),
     "show": ("show", "show a run, or a step of it"),
     "logs": ("logs", "show what steps printed and logged"),
@@ -34,7 +37,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gc": ("gc", "delete what no run needs any more"),
     "doctor": ("doctor", "check this machine, the project and its stores"),
     "serve": ("serve", "serve a registered model"),
+    "build": ("build", "build the container image that steps run in"),
     "exec-step": ("exec_step", "run one step of a manifest (for engines)"),
+    "exec-steps": ("exec_steps", "run steps of a manifest as told, line by line (for engines)"),
+    "exec-map": ("exec_map", "tell the elements of a map (for engines)"),
+    "exec-end": ("exec_end", "close a run that an engine ordered (for engines)"),
 }
 
 COMMON = ("profile", "json", "project")

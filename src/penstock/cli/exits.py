@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from ..core.errors import (
     ArtifactError,
+    BackendError,
     ClusterError,
     CodeChangedError,
     ConfigError,
@@ -15,6 +16,7 @@ from ..core.errors import (
     NotReproducibleError,
     ParameterError,
     PenstockError,
+    RefusedError,
     RegistryError,
     RunCancelledError,
     ServingError,
@@ -40,6 +42,7 @@ class Exit(IntEnum):
 
 _EXITS: tuple[tuple[type[PenstockError], Exit], ...] = (
     (CodeChangedError, Exit.FAILED),
+    (RefusedError, Exit.FAILED),
     (NotReproducibleError, Exit.FAILED),
     (RunCancelledError, Exit.INTERRUPTED),
     (NotFoundError, Exit.NOT_FOUND),
@@ -52,6 +55,7 @@ _EXITS: tuple[tuple[type[PenstockError], Exit], ...] = (
     (ArtifactError, Exit.STORE),
     (RegistryError, Exit.STORE),
     (SourceError, Exit.STORE),
+    (BackendError, Exit.STORE),
     (ClusterError, Exit.STORE),
     (ServingError, Exit.STORE),  # a port in use, a model that cannot be loaded
 )

@@ -14,6 +14,7 @@ from ..authoring.pipeline import Pipeline, Traced
 from ..authoring.step import Step
 from ..core.errors import ConfigError, DefinitionError, NotFoundError, PenstockError, UsageError, did_you_mean
 from ..core.location import Location, shown_path
+from ..wiring.backends import NAMES
 from ..wiring.config import Settings, load_settings
 from ..wiring.places import place_of
 from ..wiring.project import Project
@@ -57,7 +58,8 @@ def parse_with_file(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     if rest[0].startswith("-"):
         flag = rest[0].partition("=")[0]
         near = did_you_mean(flag, parser.known_flags())
-        hint = near if near.startswith("did") else "the pipeline's own parameters follow the file"
+        hint = "the pipeline's own parameters follow the file"
+        hint = f"{near}; {hint}" if near.startswith("did") else hint
         raise UsageError(f"{parser.prog} has no flag '{flag}'", hint=hint)
     arguments.file, arguments.words, arguments.flags = rest[0], rest[1:], parser.known_flags()
     return arguments
@@ -164,6 +166,27 @@ def pipeline_in(names: dict[str, Any], path: str, chosen: str | None) -> Pipelin
             f"{path} has {len(found)} pipelines: {', '.join(found)}", hint=f"choose one: {' or '.join(lines)}"
         )
     return next(iter(found.values()))
+
+
+def add_accept(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="STEP.FEATURE",
+        help="go without something that the engine does not keep; every run records it",
+    )
+
+
+def engine_of(name: str | None, settings: Settings) -> str:
+    """The engine that a command means. Raises UsageError or ConfigError with the near name."""
+    chosen = name or settings.backend
+    if chosen not in NAMES:
+        hint = did_you_mean(chosen, NAMES)
+        if name:
+            raise UsageError(f"--on: there is no backend '{chosen}'", hint=hint)
+        raise ConfigError(f"the setting backend = '{chosen}' names no backend", hint=hint)
+    return chosen
 
 
 # -- inside ----------------------------------------------------------------------------------------------------------

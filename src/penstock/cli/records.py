@@ -56,6 +56,8 @@ def run_facts(run: RunSummary) -> dict[str, Any]:
         "tags": record.tags,
         "user": record.user,
         "host": record.host,
+        "backend": record.backend,
+        "waived": list(record.options.get("waived", ())),
         "trigger": record.trigger,
     }
 

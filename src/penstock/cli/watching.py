@@ -12,8 +12,10 @@ from typing import Any, TextIO
 
 from ..ports.records import RunState
 from ..wiring.runs import Run
+from ..wiring.submitting import EngineRunner, Submitted
 from .exits import Exit
 from .progress import JsonStream, PlainProgress, Quiet, Tally
+from .render import print_json
 from .summary import Summary, summary
 
 _ENDS = {
@@ -48,6 +50,26 @@ def watched(arguments: argparse.Namespace, go: Callable[[dict[str, Any]], Run]) 
     if told.refused and arguments.fail_on_gate and run.state is RunState.SUCCEEDED:
         return Exit.GATE
     return _ENDS[run.state]
+
+
+def handed_over(arguments: argparse.Namespace, engines: EngineRunner, go: Callable[[], Submitted]) -> int:
+    """Hand a run to an engine, then watch it in the run log. Ctrl-C ends the watching, not the run."""
+    submitted = go()
+    run_id, url = submitted.record.id, submitted.engine_run.url
+    if not arguments.quiet and not arguments.json:
+        where = f" ({url})" if url else ""
+        sys.stderr.write(f"{submitted.deployed}\nrun {run_id} is with {submitted.plan.name} there{where}\n")
+    if arguments.detach:
+        if arguments.json:
+            print_json({"run": run_id, "engine_run": submitted.engine_run.id, "url": url or None})
+        else:
+            sys.stdout.write(f"{run_id}\n")
+        return Exit.OK
+    try:
+        return watched(arguments, lambda how: engines.follow(submitted, how["listener"]))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"run {run_id} goes on: penstock show {run_id}; penstock cancel {run_id} stops it\n")
+        return Exit.INTERRUPTED
 
 
 @contextmanager

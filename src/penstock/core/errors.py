@@ -2,6 +2,7 @@
 
 PenstockError
 ├── DefinitionError            the pipeline cannot be built; lists every problem found, with file:line
+│   └── RefusedError           a backend cannot keep something that it asks for; lists every such thing
 ├── ParameterError             a pipeline parameter is unknown, missing or of the wrong type
 ├── ConfigError                penstock.toml, an environment variable or a flag is wrong
 ├── UsageError                 the command line asks for something that is not there (file, pipeline, flag)
@@ -27,6 +28,8 @@ PenstockError
 ├── RegistryError              the model registry or the experiment tracker refused or cannot be reached
 ├── NotificationError          somebody could not be told: a wrong address, or the receiver refused
 │   └── NotificationUnavailableError (also ConnectionError, so an OSError) not now; another attempt may
+├── ImageError                 a container image cannot be written or built, or lacks something
+├── BackendError               an engine refused, cannot be reached, or is another version than expected
 ├── ServingError               a model cannot be loaded or a request is malformed
 ├── StepTimeoutError           (also TimeoutError) an attempt ran longer than its step's timeout
 ├── StepKilledError            the process of an attempt died (signal, os._exit)
@@ -138,6 +141,16 @@ class MissingExtraError(PenstockError):
         self.extra = extra
 
 
+class RefusedError(DefinitionError):
+    """A backend cannot keep what the pipeline asks for; `problems` lists everything, each with the user's line."""
+
+    code = "refused"
+
+
+class BackendError(PenstockError):
+    code = "backend"
+
+
 class CodeChangedError(PenstockError):
     code = "code-changed"
 
@@ -216,6 +229,10 @@ class NotificationError(PenstockError):
 
 class NotificationUnavailableError(NotificationError, ConnectionError):
     code = "notification-unavailable"
+
+
+class ImageError(PenstockError):
+    code = "image"
 
 
 class ServingError(PenstockError):

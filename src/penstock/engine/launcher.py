@@ -411,7 +411,7 @@ def _waived(wants: ResourceRequest, kept: ResourceRequest | None) -> tuple[str, 
     """Requests that this place does not schedule by; recorded, not forgotten."""
     kept = kept or ResourceRequest()
     every = {
-        "cpu": (wants.cpu, kept.cpu),
+        "cpu": (None if wants.cpu is None else f"{wants.cpu:g}", kept.cpu),
         "memory": (wants.memory_bytes, kept.memory_bytes),
         "gpu": (wants.gpu or None, kept.gpu or None),
     }

@@ -64,7 +64,7 @@ class Worker:
         self._connection.set_inheritable(False)
         os.register_at_fork(after_in_child=self._connection.close)  # a child must not keep the engine waiting
         signal.signal(signal.SIGINT, self._interrupted)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a cluster's own processes may start us with it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # whoever started us may have it blocked
         with teed(echo=False), Ready():
             while True:
                 task = TASK_DECODER.decode(self._tasks.get())

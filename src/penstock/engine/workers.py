@@ -53,6 +53,8 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         self.connection = ours
         read, write = os.pipe()
+        # An interrupt that comes while it boots waits until it can be answered: it would end as if it had been killed.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno())],
@@ -63,6 +65,7 @@ class WorkerProcess:
                 stderr=write,
             )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
             os.close(write)
         os.set_blocking(read, False)

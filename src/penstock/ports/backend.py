@@ -100,6 +100,8 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     image: str = ""
     form: str = ""  # where steps run: "subprocess", "docker", "kubernetes", …; "" = the backend's default
     endpoint: str = ""  # URL of the engine's API
+    secret: str = ""  # Kubernetes: the secret that containers take their environment from; "" = "penstock"
+    accelerator: str = ""  # Kubernetes: what `gpu=1` asks for; "" = nvidia.com/gpu
     source: str = ""  # the file as the user named it, for the head of generated files
     version: str = ""  # of penstock
     waived: tuple[str, ...] = ()
@@ -157,8 +159,13 @@ class Backend(Protocol):
         """Make the engine know the pipeline (in its place of an older one). Returns words for people: what is where."""
         ...
 
-    def submit(self, blueprint: Blueprint, places: Places, run_id: str, parameters: Mapping[str, object]) -> EngineRun:
-        """Start the run that penstock has created. Idempotent per run id."""
+    def submit(
+        self, blueprint: Blueprint, places: Places, run_id: str, key: str, parameters: Mapping[str, object]
+    ) -> EngineRun:
+        """Start the run that penstock has created, under this name: a second call with it starts no second one.
+
+        `key` is the run's id, or for a resume the id with the number of the ownership behind it.
+        """
         ...
 
     def state(self, blueprint: Blueprint, places: Places, run: EngineRun) -> EngineState:

@@ -124,6 +124,9 @@ class Fingerprint(msgspec.Struct, frozen=True):
     hidden: tuple[HiddenInput, ...] = ()  # calls that read what no key covers: the clock, …
 
 
+ENGINE_HOST = "@"  # how the host of a run begins that no process of ours owns: "@airflow"
+
+
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A run as it was started. What happened to it since is in events."""
 
@@ -147,6 +150,11 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     environment: dict[str, Any] = {}  # python, platform, processors, packages and where they came from
     seed: int = 0
     options: dict[str, Any] = {}  # cache off, forced steps, workers: how it was asked to run
+
+    @property
+    def backend(self) -> str:
+        """Who orders its steps: an engine by name, or this machine."""
+        return self.host.removeprefix(ENGINE_HOST) if self.host.startswith(ENGINE_HOST) else "local"
 
 
 class RunSummary(msgspec.Struct, frozen=True, omit_defaults=True):

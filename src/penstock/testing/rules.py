@@ -59,6 +59,7 @@ class _History:
         self._running: dict[Key, int] = {}  # the attempt that is under way
         self._attempts: dict[Key, int] = {}  # the last number taken
         self._before: dict[Key, int] = {}  # attempts before this owner
+        self._met: dict[Key, str] = {}  # the sameness of the newest failure; "" where it need not come again
         self._ended: dict[Key, str] = {}  # instances of which nothing more may come before a resume
         self._kept: set[Key] = set()  # instances that have outputs
 
@@ -87,6 +88,7 @@ class _History:
         self._epoch, self._finished, self._stopping = event.epoch, False, False
         self._before = dict(self._attempts)
         self._running.clear()
+        self._met.clear()
         self._ended = {key: how for key, how in self._ended.items() if key in self._kept}
 
     def _started(self, event: AttemptStarted) -> Iterator[str]:
@@ -116,6 +118,9 @@ class _History:
         spent = self._before.get(key, 0)
         seed = f"{self._run_id}:{event.step}:{event.index}:{event.attempt}"
         wanted = delay_after(policy, event.failure, event.attempt - spent, seed)
+        met, self._met[key] = self._met.get(key, ""), event.failure.sameness
+        if met and met == event.failure.sameness and policy is not None and not (policy.on or policy.even_if_same):
+            wanted = None
         if event.retry_at is None:
             self._ended[key] = "failed for good"
             if wanted is not None and not self._stopping:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..core.canonical import canonical_json
-from ..core.errors import NotFoundError, PenstockError
+from ..core.canonical import canonical_json, digest_bytes
+from ..core.errors import NotFoundError, PenstockError, StoreUnavailableError
 from ..graph import Graph
 from .config import Settings
 
@@ -21,14 +21,25 @@ class Manifest(msgspec.Struct, frozen=True):
 
     settings: Settings
     graph: Graph
+    deployment: str = ""  # its name in an engine
+    waived: tuple[str, ...] = ()  # what somebody accepted to do without there
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be written down."""
+    return _PASSWORD.sub(r"\1@", url)
+
+
+def manifest_text(settings: Settings, graph: Graph, deployment: str = "", waived: tuple[str, ...] = ()) -> str:
+    """Readable; a password in a URL is left out and comes from PENSTOCK_RUNS or PGPASSWORD where it runs."""
+    safe = without_passwords(settings)
+    return msgspec.json.format(canonical_json(Manifest(safe, graph, deployment, waived)), indent=1).decode()
 
 
 def write_manifest(settings: Settings, graph: Graph, path: Path) -> Path:
-    """Write it readable; a password in a URL is left out and comes from PENSTOCK_RUNS or PGPASSWORD where it runs."""
-    safe = without_passwords(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(msgspec.json.format(canonical_json(Manifest(safe, graph)), indent=1))
+    temporary.write_text(manifest_text(settings, graph), encoding="utf-8")
     os.replace(temporary, path)
     return path
 
@@ -37,26 +48,60 @@ def without_passwords(settings: Settings) -> Settings:
     """The same, as far as it may be written down or sent somewhere."""
     return msgspec.structs.replace(
         settings,
-        runs=_PASSWORD.sub(r"\1@", settings.runs),
-        artifacts=_PASSWORD.sub(r"\1@", settings.artifacts),
-        tracking=_PASSWORD.sub(r"\1@", settings.tracking),
+        runs=without_password(settings.runs),
+        artifacts=without_password(settings.artifacts),
+        tracking=without_password(settings.tracking),
     )
 
 
 def with_passwords_of_here(settings: Settings) -> Settings:
     """The other way round: PENSTOCK_RUNS, _ARTIFACTS and _TRACKING, where they name the same place with a password."""
     here = {key: os.environ.get(f"PENSTOCK_{key.upper()}", "") for key in ("runs", "artifacts", "tracking")}
-    same = {key: url for key, url in here.items() if url and _PASSWORD.sub(r"\1@", url) == getattr(settings, key)}
+    same = {key: url for key, url in here.items() if url and without_password(url) == getattr(settings, key)}
     return msgspec.structs.replace(settings, **same)
 
 
-def read_manifest(uri: str) -> Manifest:
-    """Read one from a path or a file:// URL. PENSTOCK_RUNS, _ARTIFACTS, _TRACKING, _HOME: where else things are."""
-    path = Path(uri.removeprefix("file://"))
+def place_of(settings: Settings, text: str) -> str:
+    """Where in the artifact store a manifest lies: under its digest."""
+    return f"{without_password(settings.artifacts_url).rstrip('/')}/manifests/{digest_bytes(text.encode())}.json"
+
+
+def publish_manifest(settings: Settings, text: str) -> str:
+    """Put it where processes on other machines find it. Gives its URL."""
+    import fsspec
+
+    url = place_of(settings, text)
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        with fsspec.open(url, "wb", auto_mkdir=True) as file:
+            file.write(text.encode())
+    except (OSError, ImportError) as error:
+        raise StoreUnavailableError(
+            f"the manifest cannot be written to {url}: {error}",
+            hint="check the setting `artifacts` and its credentials",
+        ) from error
+    return url
+
+
+def _content(uri: str) -> bytes:
+    if "://" not in uri or uri.startswith("file://"):
+        return Path(uri.removeprefix("file://")).read_bytes()
+    import fsspec
+
+    try:
+        with fsspec.open(uri, "rb") as file:
+            return bytes(file.read())
     except FileNotFoundError:
-        raise NotFoundError(f"there is no manifest at {uri}") from None
+        raise
+    except (OSError, ImportError) as error:
+        raise StoreUnavailableError(f"the manifest at {uri} cannot be read: {error}") from error
+
+
+def read_manifest(uri: str) -> Manifest:
+    """Read one from a path or URL. PENSTOCK_RUNS, _ARTIFACTS, _TRACKING, _HOME, _ROOT: where else things are."""
+    try:
+        manifest = msgspec.json.decode(_content(uri), type=Manifest)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no manifest at {uri}", hint="`penstock deploy` puts it there") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PenstockError(f"{uri} is not a penstock manifest: {error}", hint="write it again") from error
     places = {
@@ -64,4 +109,4 @@ def read_manifest(uri: str) -> Manifest:
         for key in ("runs", "artifacts", "tracking", "home", "root")
         if (value := os.environ.get(f"PENSTOCK_{key.upper()}")) is not None
     }
-    return Manifest(msgspec.structs.replace(manifest.settings, **places), manifest.graph)
+    return msgspec.structs.replace(manifest, settings=msgspec.structs.replace(manifest.settings, **places))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from ..engine.services import Services
 from ..graph import Graph, Node
 from ..ports.cluster import Cluster
 from ..ports.events import Event, RunResumed, RunStarted, RunView, StepReopened, fold
-from ..ports.records import RunRecord, RunState, RunSummary
+from ..ports.records import ENGINE_HOST, RunRecord, RunState, RunSummary
 from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
 from ..stores.runlog import IN_MEMORY
-from .config import Settings, load_settings
+from .active import active
+from .config import Settings, check_pools, load_settings
 from .manifest import write_manifest
 from .places import open_cluster, place_of
 from .project import Project
@@ -53,6 +54,7 @@ class Ask(msgspec.Struct, frozen=True):
     trigger: str = "manual"
     logical_time: int | None = None
     echo: bool = True
+    wait: bool = False  # where as many runs as may be active are: for one of them to end, instead of refusing
 
 
 class LocalRunner:
@@ -87,10 +89,13 @@ class LocalRunner:
         """A new run, to its end. With `check`, a failure raises. `done`: what is done already, for an experiment."""
         ask = _ask(options)
         project = self.project(traced.root, ask.profile)
-        graph = _with_payloads(traced)
+        graph = with_payloads(traced)
+        check_pools(graph, project.settings)
         services = project.services(graph, traced.functions)
-        with _place(ask, project) as place:
-            record, known = self._create(project, services, graph, parameters, ask)
+        if ask.idempotency_key is not None and (known_id := project.store.run_of_key(ask.idempotency_key)) is not None:
+            return self._finished(project, services, graph, find_run(project, known_id).record)
+        with active(project, graph, listener, wait=ask.wait), _place(ask, project) as place:
+            record, known = create_run(project, services, graph, parameters, ask)
             if known:
                 return self._finished(project, services, graph, record)
             view = RunView()
@@ -128,8 +133,8 @@ class LocalRunner:
         if (reached or retraced) and not with_current_code:
             raise _code_changed(record, [*changed, *([f"pipeline {graph.pipeline}"] if retraced else [])], reached)
         if changed or retraced:
-            traced = _pipeline_of(project, graph).trace(record.parameters)
-            graph = _with_payloads(traced)
+            traced = pipeline_of(project, graph).trace(record.parameters)
+            graph = with_payloads(traced)
             services = project.services(graph, traced.functions)
             manifest = project.store.put_manifest(graph.to_json())
             earlier = record.code.get("steps", {})
@@ -137,6 +142,7 @@ class LocalRunner:
             seen = environment()
             kept = _kept(graph, view, earlier, code["steps"], services)
             record = msgspec.structs.replace(record, manifest=manifest, code=code, environment=seen)
+        check_pools(graph, project.settings)
         resumed = RunResumed(
             at=project.clock.now_us(),
             epoch=view.epoch + 1,
@@ -148,7 +154,7 @@ class LocalRunner:
             earlier_code=earlier,
             kept=kept,
         )
-        with _place(ask, project) as place:
+        with active(project, graph, listener, wait=ask.wait), _place(ask, project) as place:
             project.store.append(record.id, view.epoch, [resumed])
             view.apply(resumed)
             if lost := self._lost(view, services):
@@ -160,41 +166,6 @@ class LocalRunner:
         return finished
 
     # -- inside --------------------------------------------------------------------------------------------------
-
-    def _create(
-        self, project: Project, services: Services, graph: Graph, parameters: dict[str, str], ask: Ask
-    ) -> tuple[RunRecord, bool]:
-        now = project.clock.now_us()
-        settings = project.settings
-        force = forced(graph, ask.restart_from)
-        wanted = RunRecord(
-            id=run_id(graph.pipeline, now),
-            pipeline=graph.pipeline,
-            project=os.path.basename(settings.root),
-            manifest=digest_bytes(graph.to_json()),
-            parameters=parameters,
-            created_at=now,
-            name=ask.name,
-            tags={**graph.tags, **ask.tags},
-            user=_user(),
-            host=os.uname().nodename,
-            pid=os.getpid(),
-            trigger=ask.trigger,
-            idempotency_key=ask.idempotency_key,
-            logical_time=ask.logical_time,
-            seed=settings.seed,
-            code=recorded_code(project, services, graph),
-            environment=environment(),
-            options={
-                "cache": ask.cache,
-                "force": force,
-                "profile": settings.profile,
-                "folder": os.path.relpath(os.getcwd(), settings.root),
-            },
-        )
-        stored = project.store.create(wanted, graph.to_json(), now)
-        known = ask.idempotency_key is not None and (stored.created_at, stored.pid) != (now, wanted.pid)
-        return stored, known
 
     def _go(
         self,
@@ -243,7 +214,7 @@ class LocalRunner:
         before: dict[str, str] = record.code.get("steps", {})
         now = step_codes(project.services(graph), graph)
         changed = [target for target, digest in now.items() if before.get(target, digest) != digest]
-        traced = _with_payloads(_pipeline_of(project, graph).trace(record.parameters))
+        traced = with_payloads(pipeline_of(project, graph).trace(record.parameters))
         return changed, meaning(traced) != meaning(graph)
 
     def _lost(self, view: RunView, services: Services) -> list[StepReopened]:
@@ -286,6 +257,52 @@ def _kept(
         if current is not None and older and intact:
             found.append(node.name)
     return tuple(found)
+
+
+def create_run(
+    project: Project,
+    services: Services,
+    graph: Graph,
+    parameters: dict[str, str],
+    ask: Ask,
+    *,
+    engine: str = "",
+    more: Mapping[str, Any] | None = None,
+) -> tuple[RunRecord, bool]:
+    """A new run in the run log, or the one that has this idempotency key already (True). `engine`: who orders its
+    steps, where that is not this process. `more`: what else its record keeps of how it was asked for."""
+    now = project.clock.now_us()
+    settings = project.settings
+    host, pid = (ENGINE_HOST + engine, 0) if engine else (os.uname().nodename, os.getpid())
+    wanted = RunRecord(
+        id=run_id(graph.pipeline, now),
+        pipeline=graph.pipeline,
+        project=os.path.basename(settings.root),
+        manifest=digest_bytes(graph.to_json()),
+        parameters=parameters,
+        created_at=now,
+        name=ask.name,
+        tags={**graph.tags, **ask.tags},
+        user=_user(),
+        host=host,
+        pid=pid,
+        trigger=ask.trigger,
+        idempotency_key=ask.idempotency_key,
+        logical_time=ask.logical_time,
+        seed=settings.seed,
+        code=recorded_code(project, services, graph),
+        environment=environment(),
+        options={
+            "cache": ask.cache,
+            "force": forced(graph, ask.restart_from),
+            "profile": settings.profile,
+            "folder": os.path.relpath(os.getcwd(), settings.root),
+            **(more or {}),
+        },
+    )
+    stored = project.store.create(wanted, graph.to_json(), now)
+    known = ask.idempotency_key is not None and (stored.created_at, stored.pid, stored.host) != (now, pid, host)
+    return stored, known
 
 
 def recorded_code(project: Project, services: Services, graph: Graph) -> dict[str, Any]:
@@ -361,7 +378,7 @@ def _known_runs(name: str, newest: list[RunSummary]) -> str:
     return "known: " + ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
 
 
-def _pipeline_of(project: Project, graph: Graph) -> Pipeline[..., Any]:
+def pipeline_of(project: Project, graph: Graph) -> Pipeline[..., Any]:
     place, qualname = split_target(graph.target)
     found = find_qualname(load_module(project.settings.root, place), qualname, place)
     if not isinstance(found, Pipeline):
@@ -369,7 +386,7 @@ def _pipeline_of(project: Project, graph: Graph) -> Pipeline[..., Any]:
     return found
 
 
-def _with_payloads(traced: TracedPipeline) -> Graph:
+def with_payloads(traced: TracedPipeline) -> Graph:
     """The graph as every process reads it: functions that are in no file travel inside it."""
     graph = _with_classes_of_main(traced.graph)
     if not traced.functions:

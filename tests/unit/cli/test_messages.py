@@ -160,7 +160,7 @@ CASES: dict[str, tuple[Arrange, list[str]]] = {
     "secret-as-flag": (files(churn__py=PIPELINE), ["run", "churn.py", "--uri", "x", "--token", "abc"]),
     "wrong-workers": (files(hello__py=HELLO), ["run", "hello.py", "--workers", "0"]),
     "wrong-tag": (files(hello__py=HELLO), ["run", "hello.py", "--tag", "growth"]),
-    "no-such-backend": (files(hello__py=HELLO), ["run", "hello.py", "--on", "airflow"]),
+    "no-such-backend": (files(hello__py=HELLO), ["run", "hello.py", "--on", "airfow"]),
     "no-such-step": (files(hello__py=HELLO), ["run", "hello.py", "--from", "dubble"]),
     "params-unknown-key": (
         files(churn__py=PIPELINE, p__yaml="uri: x\ndepht: 4\n"),

@@ -6,8 +6,10 @@ import argparse
 import getpass
 
 from ...ports.events import RunCancelRequested
-from ...ports.records import RunState
+from ...ports.records import RunRecord, RunState
+from ...wiring.project import Project
 from ...wiring.runner import find_run
+from ...wiring.submitting import request_cancel
 from ..exits import Exit
 from ..opening import project_for
 from ..render import print_json
@@ -27,12 +29,12 @@ def execute(arguments: argparse.Namespace) -> int:
     found = find_run(project, arguments.run)
     run_id = found.record.id
     asked = found.state is RunState.RUNNING
+    more = ""
     if asked:
-        event = RunCancelRequested(at=project.clock.now_us(), by=getpass.getuser())
-        project.store.append(run_id, found.record.epoch, [event])
+        more = ask_to_stop(project, found.record)
     told = {
         RunState.RUNNING: f"run {run_id} is asked to stop: its running steps are interrupted within a second or two, "
-        f"what is finished stays finished; penstock resume {run_id} goes on from there",
+        f"what is finished stays finished; penstock resume {run_id} goes on from there{more}",
         RunState.INTERRUPTED: f"run {run_id} is not running: its process on {found.record.host} is gone, so it is "
         f"interrupted and there is nothing to stop; penstock resume {run_id} finishes it",
     }.get(found.state, f"run {run_id} is over already: it {_ended(found.state)}")
@@ -41,6 +43,15 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         print(told)
     return Exit.OK if asked else Exit.FAILED
+
+
+def ask_to_stop(project: Project, record: RunRecord) -> str:
+    """Record that the run is to stop; an engine is told, too. Returns what is to be said of that."""
+    if record.backend != "local":
+        return request_cancel(project, record, getpass.getuser(), project.settings)
+    event = RunCancelRequested(at=project.clock.now_us(), by=getpass.getuser())
+    project.store.append(record.id, record.epoch, [event])
+    return ""
 
 
 def _ended(state: RunState) -> str:

@@ -37,7 +37,12 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([run_facts(run) for run in runs])
     elif runs:
-        print(table([_row(run) for run in runs], ["run", "state", "started", "took", "steps", "by", "tags"]))
+        head = ["run", "state", "started", "took", "steps", "by", "on", "tags"]
+        rows = [_row(run) for run in runs]
+        if all(run.record.backend == "local" for run in runs):
+            head.remove("on")
+            rows = [[*row[:-2], row[-1]] for row in rows]
+        print(table(rows, head))
     else:
         print("no run fits")
     return 0
@@ -49,7 +54,8 @@ def _row(run: RunSummary) -> list[str]:
     counts = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in counts_shown(run).items() if number)
     tags = " ".join(f"{name}={value}" for name, value in record.tags.items())
     shown = f"{record.id} ({record.name})" if record.name else record.id
-    return [shown, shown_state(run.state), shown_instant(run.started_at), took, counts, record.user, tags]
+    state, started = shown_state(run.state), shown_instant(run.started_at)
+    return [shown, state, started, took, counts, record.user, record.backend, tags]
 
 
 def _state(text: str | None) -> RunState | None:

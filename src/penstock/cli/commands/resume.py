@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 
 from ...core.errors import UsageError
+from ...wiring.backends import LOCAL
 from ...wiring.runner import LocalRunner
-from ..opening import project_for
-from ..watching import watched
+from ...wiring.submitting import EngineRunner, reconcile
+from ..opening import add_accept, engine_of, project_for
+from ..watching import handed_over, watched
 from .run import add_how
 
 
@@ -19,6 +21,7 @@ reaches a finished step, or the pipeline itself, that is refused without --with-
 examples:
   penstock resume last
   penstock resume 7f3a --with-current-code --workers 2
+  penstock resume 7f3a --on local               # a run that failed on an engine goes on here, or the other way round
 """
     parser.add_argument("run", nargs="?", default="last", metavar="RUN", help="default: the last run")
     parser.add_argument(
@@ -26,23 +29,41 @@ examples:
         action="store_true",
         help="go on although the code of finished steps, or the pipeline, has changed since",
     )
+    add = parser.add_argument
+    add("--on", metavar="BACKEND", help="where to go on (default: where the setting `backend` says)")
+    add("--detach", action="store_true", help="on an engine: hand the run over and do not watch it")
+    add("--from-engine", action="store_true", help="take a run away from an engine that cannot be asked any more")
+    add_accept(parser)
     add_how(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     project = project_for(arguments)
-    if project.settings.backend != "local":
-        raise UsageError(f"there is no backend '{project.settings.backend}' in this version", hint="it has: local")
+    settings = project.settings
+    engine = engine_of(arguments.on, settings)
+    if engine != LOCAL:
+        if arguments.with_current_code:
+            raise UsageError(
+                "--with-current-code works on this machine only", hint=f"penstock resume {arguments.run} --on local"
+            )
+        engines = EngineRunner(settings, engine, project)
+        return handed_over(
+            arguments,
+            engines,
+            lambda: engines.resume(arguments.run, accepted=arguments.accept, force=arguments.from_engine),
+        )
+    reconcile(project, arguments.run, settings, force=arguments.from_engine)
     runner = LocalRunner(project=project)
     return watched(
         arguments,
         lambda how: runner.resume(
             arguments.run,
-            project.settings.root,
+            settings.root,
             with_current_code=arguments.with_current_code,
             check=False,
             workers=arguments.workers,
             one_process_per_step=arguments.one_process_per_step,
+            wait=arguments.wait,
             **how,
         ),
     )

@@ -12,15 +12,15 @@ from ...authoring.options import SecretName
 from ...authoring.parameters import choices, expected, fit_value, is_flag, parse_flags, parse_text
 from ...authoring.pipeline import Pipeline
 from ...authoring.signature import shown_type
-from ...core.errors import ConfigError, ParameterError, UsageError, did_you_mean
+from ...core.errors import ParameterError, UsageError, did_you_mean
+from ...wiring.backends import LOCAL
 from ...wiring.runner import LocalRunner
+from ...wiring.submitting import EngineRunner
 from ..app import Parser
-from ..opening import load_pipeline, parse_with_file, settings_for, tag, traced, workers
-from ..watching import watched
+from ..opening import add_accept, engine_of, load_pipeline, parse_with_file, settings_for, tag, traced, workers
+from ..watching import handed_over, watched
 
 COMMON = ("profile", "json")
-BACKENDS = ("local",)
-
 EXAMPLES = """
 a pipeline's own parameters follow the file, as flags; `penstock run FILE --help` lists them
 
@@ -29,6 +29,7 @@ examples:
   penstock run churn.py --uri data/orders.csv --depths 4,6,8 --workers 4
   penstock run pipelines.py:nightly --params prod.yaml --tag team=growth --fail-on-gate
   penstock run churn.py --from fit --no-cache --json > events.jsonl
+  penstock run churn.py --on airflow --profile prod
   penstock run churn.py --workers ray://head:10001
 """
 
@@ -48,7 +49,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="STEP",
         help="run STEP and all after it anew",
     )
-    add("--on", default="local", metavar="BACKEND", help="where to run (default: local)")
+    add(
+        "--on", metavar="BACKEND", help="where to run: local, airflow, prefect, kubeflow (default: local, or `backend`)"
+    )
+    add("--detach", action="store_true", help="on an engine: hand the run over and do not watch it")
+    add_accept(parser)
     add("--name", metavar="TEXT", help="a name for people to find the run by")
     add("--tag", action="append", default=[], metavar="KEY=VALUE", help="keep this with the run")
     add("--idempotency-key", metavar="KEY", help="with a key that was used before, give that run, do not start another")
@@ -65,6 +70,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         "ray://HOST:10001, dask, dask:N, dask://HOST:8786",
     )
     add("--one-process-per-step", action="store_true", help="every step in a process of its own, by `exec-step`")
+    add("--wait", action="store_true", help="where so many runs are active as may be: wait for one to end")
     add("--fail-on-gate", action="store_true", help="exit code 3 when a gate refuses")
     add("--quiet", "-q", action="store_true", help="say nothing unless the run does not succeed")
 
@@ -88,40 +94,46 @@ def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    if arguments.on not in BACKENDS:
-        raise UsageError(
-            f"--on: there is no backend '{arguments.on}' in this version", hint=f"it has: {', '.join(BACKENDS)}"
-        )
     pipeline = load_pipeline(arguments.file)
     if arguments.help:
         arguments.parser.epilog = parameter_help(pipeline, arguments.flags) + "\n" + EXAMPLES
         sys.stdout.write(arguments.parser.format_help())
         return 0
     settings = settings_for(arguments, pipeline.root)
-    if settings.backend not in BACKENDS:
-        raise ConfigError(
-            f"the setting backend = '{settings.backend}' names no backend of this version",
-            hint=f"it has: {', '.join(BACKENDS)}",
-        )
+    engine = engine_of(arguments.on, settings)
     given = parameters_of(pipeline, arguments)
     parameters = pipeline.parameters(given)
     built = traced(pipeline, parameters)
     options: dict[str, Any] = {
         "cache": not arguments.no_cache,
         "restart_from": tuple(arguments.restart_from),
-        "one_process_per_step": arguments.one_process_per_step,
-        "workers": arguments.workers,
         "name": arguments.name,
         "tags": dict(tag(text) for text in arguments.tag),
         "idempotency_key": arguments.idempotency_key,
         "trigger": "cli",
     }
-    runner = LocalRunner(settings)
-    return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))
+    options |= {
+        "workers": arguments.workers,
+        "one_process_per_step": arguments.one_process_per_step,
+        "wait": arguments.wait,
+    }
+    if engine == LOCAL:
+        runner = LocalRunner(settings)
+        return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))
+    source = os.path.relpath(arguments.file.partition(":")[0], settings.root)
+    engines = EngineRunner(settings, engine)
+    return handed_over(
+        arguments,
+        engines,
+        lambda: engines.submit(built, parameters, accepted=arguments.accept, source=source, **options),
+    )
 
 
-def parameters_of(pipeline: Pipeline[..., Any], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Values from --params, then --param, then flags; later wins. Everything unknown or missing is refused."""
+def parameters_of(
+    pipeline: Pipeline[..., Any], arguments: argparse.Namespace, *, partial: bool = False
+) -> dict[str, Any]:
+    """Values from --params, then --param, then flags; later wins. Everything unknown is refused, and what is missing
+    too, unless only a part is wanted."""
     annotations = pipeline.signature.annotations
     defaults = pipeline.signature.defaults
     secrets = [name for name, value in defaults.items() if isinstance(value, SecretName)]
@@ -145,7 +157,7 @@ def parameters_of(pipeline: Pipeline[..., Any], arguments: argparse.Namespace) -
     if rest:
         raise _unknown_word(rest[0], pipeline, arguments.flags)
     missing = [name for name in annotations if name not in values and name not in defaults]
-    if missing:
+    if missing and not partial:
         flags_missing = ", ".join(f"{_flag(name)} ({expected(annotations[name])})" for name in missing)
         raise ParameterError(
             f"pipeline '{pipeline.name}' needs {flags_missing}",

@@ -6,14 +6,17 @@ import argparse
 import os
 from typing import Any
 
+from ...core.errors import PenstockError
 from ...core.units import shown_size
 from ...engine.comparison import unseen_by
 from ...engine.hidden.declared import hint, named
 from ...graph import Graph
 from ...ports.events import AttemptStarted, MapExpanded, RunResumed, StepCached
-from ...ports.records import Attempt, Failure, FailureClass, RunState, RunSummary, StepRun
+from ...ports.records import Attempt, Failure, FailureClass, RunRecord, RunState, RunSummary, StepRun
 from ...ports.runlog import Store
+from ...wiring.project import Project
 from ...wiring.runner import find_run
+from ...wiring.submitting import reconcile
 from ..elements import FEW, counts, failed, failures, grouped, origins, pending, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
@@ -40,7 +43,7 @@ examples:
 
 def execute(arguments: argparse.Namespace) -> int:
     project = project_for(arguments)
-    found = find_run(project, arguments.run)
+    found, unasked = _asked(project, find_run(project, arguments.run))
     store = project.store
     steps = store.step_runs(found.record.id)
     if found.state in (RunState.RUNNING, RunState.INTERRUPTED):
@@ -62,7 +65,20 @@ def execute(arguments: argparse.Namespace) -> int:
         print_json(run_facts(found) | {"seed": record.seed} | facts | {"steps": told})
     else:
         print(_run_page(found, steps, store))
+        if unasked:
+            print(f"\n  {unasked}")
     return 0
+
+
+def _asked(project: Project, found: RunSummary) -> tuple[RunSummary, str]:
+    """A run as its engine says that it is: one that it has ended without a last word is closed here."""
+    if found.state is not RunState.RUNNING or found.record.backend == "local":
+        return found, ""
+    try:
+        reconcile(project, found.record.id, project.settings)
+    except PenstockError as error:
+        return found, f"{found.record.backend} could not be asked how the run is: {error.problem}"
+    return find_run(project, found.record.id), ""
 
 
 def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[StepRun]:
@@ -74,6 +90,14 @@ def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[Step
     return pending(Graph.from_json(store.manifest(found.record.manifest)), steps, sizes)
 
 
+def _place(record: RunRecord) -> str:
+    """Where it runs: this or that host, or an engine with the name that it has there."""
+    if record.backend == "local":
+        return record.host
+    name: str = record.options.get("engine_run") or record.id
+    return f"{record.backend} ({record.options.get('deployment') or record.pipeline}, {name})"
+
+
 # -- a run -------------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +107,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         ["state", shown_state(found.state)],
         ["pipeline", record.pipeline],
         ["name", record.name],
-        ["started", f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {record.host}"],
+        ["started", f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {_place(record)}"],
         ["took", shown_seconds((found.finished_at - found.started_at) / 1e6) if found.finished_at else None],
         ["parameters", _pairs(record.parameters)],
         ["tags", _pairs(record.tags)],
@@ -91,6 +115,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
         ["environment", _environment(record.environment)],
         ["seed", record.seed or None],
         ["options", _options(record.options)],
+        ["goes without", ", ".join(record.options.get("waived", ())) or None],
         ["error", found.error],
     ]
     parts = [paint(record.id, "bold"), table([row for row in facts if row[1]], indent="  ")]

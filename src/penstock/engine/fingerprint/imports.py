@@ -40,17 +40,19 @@ class Imports:
     def files(self, file: SourceFile) -> list[SourceFile]:
         """The files of the project that run when this one is imported, in order, not theirs in turn."""
         if file.path not in self._files:
-            paths: dict[str, None] = {}
-            for each in file.facts.modules:
-                place = self.locate(file, Import(each.module, each.level))
-                if place is None:
-                    continue
-                inner = None if each.attr is None else self._project.submodule(place, each.attr)
-                found = (*self._packages_of(place), place.file, None if inner is None else inner.file)
-                paths |= dict.fromkeys(path for path in found if path is not None and path.endswith(".py"))
+            paths = dict.fromkeys(path for each in file.facts.modules for path in self.paths(file, each))
             read = [self._project.file(path) for path in paths]
             self._files[file.path] = [each for each in read if each is not None]
         return self._files[file.path]
+
+    def paths(self, file: SourceFile, each: Import) -> list[str]:
+        """The source files of the project that one import runs, not what these import in turn."""
+        place = self.locate(file, Import(each.module, each.level))
+        if place is None:
+            return []
+        inner = None if each.attr is None else self._project.submodule(place, each.attr)
+        found = (*self._packages_of(place), place.file, None if inner is None else inner.file)
+        return [path for path in found if path is not None and path.endswith(".py")]
 
     def changes(self, file: SourceFile) -> dict[Name, dict[int, bool]]:
         """Names of other files that importing this one changes: to the statements that do it, and whether only by a

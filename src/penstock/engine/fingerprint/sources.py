@@ -19,7 +19,7 @@ from .project import Project
 _MOST_BYTES = 1 << 20  # of one file; of a larger one only the digest is kept
 _EXTENSIONS = (".so", ".pyd")
 _HOLDS_SECRETS = re.compile(r"(^|/)(credentials|[^/]*secret)[^/]*\.py$", re.IGNORECASE)
-_IS_SECRET = re.compile(
+IS_SECRET = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY|\bA(?:KIA|SIA)[A-Z0-9]{12,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
     rb"|\bsk-[\w-]{20,}|\bxox[abeprs]-[\w-]{10,}"
 )
@@ -42,7 +42,7 @@ def sources(project: Project) -> tuple[CodePart, ...]:
             continue  # what lies beside the project is not put back, so it is not kept either
         shown = project.shown(path)
         withheld = len(content) > _MOST_BYTES or path.endswith(_EXTENSIONS)
-        withheld = withheld or bool(_HOLDS_SECRETS.search(shown) or _IS_SECRET.search(content))
+        withheld = withheld or bool(_HOLDS_SECRETS.search(shown) or IS_SECRET.search(content))
         text = "" if withheld else content.decode("utf-8", "surrogateescape")
         parts.append(CodePart(shown, digest_bytes(content), text))
     return tuple(parts)

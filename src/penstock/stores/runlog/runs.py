@@ -215,6 +215,10 @@ class RunsPart(LivenessPart, WaitingPart):
         rows = self.database.rows_where("select_runs", "WHERE r.id = ?", (run_id,))
         return self._summary(StoredRun(rows[0])) if rows else None
 
+    def run_of_key(self, idempotency_key: str) -> str | None:
+        row = self.database.one("run_id_of_key", (idempotency_key,))
+        return None if row is None else str(row[0])
+
     def match_runs(self, prefix: str) -> list[str]:
         """Ids that begin or end with this text, newest first (a hundred at most)."""
         text = prefix.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")

@@ -1,0 +1,83 @@
+"""What the commands for engines share: which run, and how they end when they cannot begin."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from collections.abc import Callable
+from time import monotonic, sleep
+
+from ..core.errors import PenstockError, StoreUnavailableError
+from ..engine.processes import LIFELINE, die_with_engine
+from ..engine.processtree import adopt_orphans
+from ..engine.single import StepSession
+from ..ports.runlog import Store
+from ..wiring.joining import Joining, from_environment, handed_by_kubeflow, joined
+from ..wiring.project import Project
+from .app import tell
+from .exits import Exit
+
+_BACK_S = 15.0  # how long a run log that was there a moment ago is waited for
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Flags that name the run."""
+    add = parser.add_argument
+    add("--manifest", required=True, metavar="URI", help="the graph and its places, as `run` and `deploy` write it")
+    add("--run", default=from_environment("RUN"), metavar="ID", help="the whole id of the run")
+    add("--engine", default="", metavar="NAME", help="the engine that orders the steps of this run")
+    add(
+        "--engine-run", default="", metavar="KEY", help="its own name of the run; the first command makes ours under it"
+    )
+    add("--digest", default="", metavar="HEX", help="refuse a manifest whose graph has another one")
+    add("--logical-time", default="", metavar="ISO", help="the time that the run is for")
+    add(
+        "--executor-input",
+        default="",
+        metavar="JSON",
+        help="Kubeflow: what it hands to a container; the run, its parameters and the answer's file stand there",
+    )
+
+
+def session_of(arguments: argparse.Namespace, told: Callable[[str], None] | None = None) -> StepSession:
+    """Join the run. From here on this process ends with the engine that started it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job has it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    handed = handed_by_kubeflow(arguments.executor_input) if arguments.executor_input else None
+    arguments.handed = handed
+    asked = Joining(
+        manifest=arguments.manifest,
+        engine=arguments.engine,
+        engine_run=arguments.engine_run or (handed.engine_run if handed is not None else ""),
+        run=arguments.run or (handed.run if handed is not None else ""),
+        digest=arguments.digest,
+        logical_time=arguments.logical_time or (handed.logical_time if handed is not None else ""),
+        parameters=from_environment("PARAMETERS"),
+        handed=handed,
+    )
+    patience = _BACK_S if LIFELINE in os.environ else 0.0
+    die_with_engine()
+    adopt_orphans()
+    return joined(asked, lambda project: _opened(project, patience), told)
+
+
+def for_an_engine(arguments: argparse.Namespace, execute: Callable[[argparse.Namespace], int]) -> int:
+    """The usual exit codes mean something else to an engine: whatever keeps a command from beginning is 2."""
+    try:
+        return execute(arguments)
+    except PenstockError as error:
+        tell(error, as_json=arguments.json)
+        return Exit.USAGE
+
+
+def _opened(project: Project, patience_s: float) -> Store:
+    """The run log. An engine that started us has it open: where it cannot be reached, it will be back in a moment."""
+    deadline = monotonic() + patience_s
+    while True:
+        try:
+            return project.store
+        except StoreUnavailableError:
+            if monotonic() >= deadline:
+                raise
+            sleep(0.1)

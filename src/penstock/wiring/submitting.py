@@ -1,0 +1,231 @@
+"""Runs on an engine, seen from here: made, handed over, followed in the run log, and closed where the engine cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic, sleep
+from typing import Any
+
+import msgspec
+
+from ..core.errors import BackendError, CodeChangedError, PenstockError, UsageError
+from ..engine.closing import close_run
+from ..engine.listener import Listener, Silent
+from ..engine.single import StepSession
+from ..graph import Graph
+from ..ports.backend import Backend, Blueprint, EngineRun, EngineState
+from ..ports.events import RunCancelRequested, RunResumed, RunView, fold
+from ..ports.records import ENGINE_HOST, RunRecord, RunState
+from ..ports.runner import TracedPipeline
+from .backends import backend_named, blueprint, deployed, places, plain_parameters
+from .config import Settings
+from .project import Project
+from .runner import Ask, create_run, find_run, step_codes, with_payloads
+from .runs import Run
+from .worker import MODULE
+
+_LOOK_S = 0.3
+_ASK_S = 2.0  # between two questions to the engine
+_GRACE_S = 10.0  # between the engine's end of a run and ours: its last command may still be writing
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A run in the engine's hands."""
+
+    record: RunRecord
+    graph: Graph
+    plan: Blueprint
+    engine_run: EngineRun
+    deployed: str = ""  # what was done to get there, in words
+
+
+class EngineRunner:
+    """Starts and resumes runs on one engine, and watches them."""
+
+    def __init__(self, settings: Settings, name: str, project: Project | None = None) -> None:
+        self._settings = msgspec.structs.replace(settings, backend=name)
+        self._project = project or Project(self._settings)
+        self._backend: Backend = backend_named(name)
+
+    def submit(
+        self,
+        traced: TracedPipeline,
+        parameters: dict[str, str],
+        *,
+        accepted: Sequence[str] = (),
+        deployment: str = "",
+        source: str = "",
+        **options: Any,
+    ) -> Submitted:
+        """Deploy the pipeline as it is now, make the run, hand it over."""
+        ask = _ask(options, self._backend.label)
+        graph = with_payloads(traced)
+        plan = blueprint(self._settings, graph, source=source, name=deployment, accepted=accepted)
+        told = deployed(self._backend, self._settings, plan)
+        project = self._project
+        waived = {"waived": list(accepted)} if accepted else {}
+        record, known = create_run(
+            project,
+            project.services(graph),
+            graph,
+            parameters,
+            ask,
+            engine=self._backend.name,
+            more={"deployment": plan.name, **waived},
+        )
+        if known and record.backend != self._backend.name:
+            raise UsageError(
+                f"run {record.id} has this idempotency key already, on {record.backend}",
+                hint=f"penstock show {record.id}",
+            )
+        return self._handed_over(record, graph, plan, told, record.id)
+
+    def resume(self, run: str, *, accepted: Sequence[str] = (), force: bool = False) -> Submitted:
+        """Let the engine finish a run that failed or was stopped, here or there; what is finished stays finished."""
+        project = self._project
+        reconcile(project, run, self._settings, force=force)
+        summary = find_run(project, run)
+        record = summary.record
+        if summary.state in (RunState.RUNNING, RunState.SUCCEEDED):
+            what = "is still running" if summary.state is RunState.RUNNING else "succeeded; there is nothing to resume"
+            raise UsageError(f"run {record.id} {what}", hint=f"penstock show {record.id}")
+        graph = Graph.from_json(project.store.manifest(record.manifest))
+        before = record.code.get("steps", {})
+        now = step_codes(project.services(graph), graph)
+        if changed := [target for target, digest in now.items() if before.get(target, digest) != digest]:
+            raise CodeChangedError(
+                f"the code of run {record.id} has changed since it was started: {', '.join(changed)}",
+                hint=f"`penstock resume {record.id} --with-current-code` on this machine, or a new run there",
+            )
+        plan = blueprint(self._settings, graph, name=record.options.get("deployment", ""), accepted=accepted)
+        told = deployed(self._backend, self._settings, plan)
+        epoch = fold(event for _, event in project.store.events(record.id)).epoch
+        host = ENGINE_HOST + self._backend.name
+        resumed = RunResumed(at=project.clock.now_us(), epoch=epoch + 1, host=host)
+        project.store.append(record.id, epoch, [resumed])
+        record = msgspec.structs.replace(record, host=host, pid=0, epoch=epoch + 1)
+        return self._handed_over(record, graph, plan, told, f"{record.id}.{epoch + 1}")
+
+    def follow(self, submitted: Submitted, listener: Listener | None = None) -> Run:
+        """Watch the run to its end: what happens is read from the run log, whatever engine it happens on."""
+        record, graph, store = submitted.record, submitted.graph, self._project.store
+        listener, view = listener or Silent(), RunView()
+        listener.begin(record, graph, view)
+        seen = texts = 0
+        state = _Asked(lambda: self._backend.state(submitted.plan, places(self._settings), submitted.engine_run))
+        while True:
+            for sequence, event in store.events(record.id, after=seen):
+                seen = sequence
+                listener.event(view.apply(event))
+            for number, step, index, _, text in store.read_text(record.id, after=texts):
+                texts = number
+                listener.text(step, index, text)
+            if view.finished is not None:
+                break
+            if (told := state.over()) is not None:  # its own last command never came
+                self._close(submitted, told)
+                continue
+            sleep(_LOOK_S)
+        return Run(graph, record, view, view.finished, self._project.services(graph), None)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _handed_over(self, record: RunRecord, graph: Graph, plan: Blueprint, told: str, key: str) -> Submitted:
+        parameters = plain_parameters(record.parameters, graph)
+        try:
+            engine_run = self._backend.submit(plan, places(self._settings), record.id, key, parameters)
+        except BaseException:
+            session = _session(self._project, graph, record, self._backend.name)
+            close_run(session, RunState.FAILED)  # nobody will ever run it: it can be resumed
+            raise
+        return Submitted(record, graph, plan, engine_run, told)
+
+    def _close(self, submitted: Submitted, told: EngineState) -> None:
+        session = _session(self._project, submitted.graph, submitted.record, self._backend.name)
+        close_run(session, told.state if told.state is not RunState.SUCCEEDED else None)
+        if told.note:
+            raise BackendError(
+                f"{self._backend.label} ended run {submitted.record.id} by itself: {told.note}",
+                hint=f"penstock show {submitted.record.id}; penstock resume {submitted.record.id} --on local",
+            )
+
+
+def _ask(options: dict[str, Any], label: str) -> Ask:
+    """How the run is to go. What only the local engine can do is refused, not dropped."""
+    ask = Ask(**options)
+    if ask.wait:
+        raise UsageError(
+            f"'wait' is for runs on this machine: {label} itself keeps max_active_runs", hint="leave it out"
+        )
+    if ask.workers is not None or ask.one_process_per_step:
+        given = "workers" if ask.workers is not None else "one_process_per_step"
+        raise UsageError(
+            f"'{given}' is for runs on this machine: {label} places steps itself",
+            hint="leave it out; max_parallel, pool and max_active_runs say how much may run at once on every engine",
+        )
+    return ask
+
+
+class _Asked:
+    """What the engine says, asked now and then; it counts when it has said "over" for a while."""
+
+    def __init__(self, ask: Callable[[], EngineState]) -> None:
+        self._ask = ask
+        self._next = monotonic() + _ASK_S
+        self._since: float | None = None
+
+    def over(self) -> EngineState | None:
+        now = monotonic()
+        if now < self._next:
+            return None
+        self._next = now + _ASK_S
+        try:
+            told = self._ask()
+        except PenstockError:
+            return None  # away for a moment: the run log goes on telling what happens
+        if told.state is RunState.RUNNING:
+            self._since = None
+            return None
+        self._since = self._since or now
+        return told if now - self._since >= _GRACE_S else None
+
+
+def reconcile(project: Project, run: str, settings: Settings, *, force: bool = False) -> None:
+    """Close a run of an engine that says it is over, though the run log has no end of it. `force`: without asking."""
+    summary = find_run(project, run)
+    record = summary.record
+    if summary.state is not RunState.RUNNING or record.backend == "local":
+        return
+    graph = Graph.from_json(project.store.manifest(record.manifest))
+    state = RunState.CANCELLED if force else _state_of(settings, record, graph)
+    if state is not RunState.RUNNING:
+        close_run(_session(project, graph, record, record.backend), state)
+
+
+def request_cancel(project: Project, record: RunRecord, by: str, settings: Settings) -> str:
+    """Ask a run on an engine to stop. Its steps see that in the run log; the engine is told to start nothing more."""
+    project.store.append(record.id, record.epoch, [RunCancelRequested(at=project.clock.now_us(), by=by)])
+    graph = Graph.from_json(project.store.manifest(record.manifest))
+    try:
+        backend, plan, engine_run = _engine_of(settings, record, graph)
+        backend.cancel(plan, places(settings), engine_run)
+    except PenstockError as error:
+        return f"; {record.backend} itself could not be told ({error.problem})"
+    return ""
+
+
+def _state_of(settings: Settings, record: RunRecord, graph: Graph) -> RunState:
+    backend, plan, engine_run = _engine_of(settings, record, graph)
+    return backend.state(plan, places(settings), engine_run).state
+
+
+def _engine_of(settings: Settings, record: RunRecord, graph: Graph) -> tuple[Backend, Blueprint, EngineRun]:
+    backend = backend_named(record.backend)
+    plan = blueprint(settings, graph, name=record.options.get("deployment", ""))
+    key = record.options.get("engine_run") or (record.id if record.epoch == 1 else f"{record.id}.{record.epoch}")
+    return backend, plan, EngineRun(key.rpartition("/")[2])
+
+
+def _session(project: Project, graph: Graph, record: RunRecord, engine: str) -> StepSession:
+    services = project.services(graph)
+    return StepSession(graph, record, project.store, services, worker_module=MODULE, engine=engine)
