@@ -132,12 +132,14 @@ def stand_between(connection: socket.socket) -> None:
     it leaves behind is ended here.
     """
     adopt_orphans()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return
+    if signal.SIGINT in signal.sigpending():  # it came before there was a child that it could reach
+        os.kill(child, signal.SIGINT)
     connection.close()
     status = os.waitpid(child, 0)[1]
     kill_below(os.getpid())
@@ -145,6 +147,7 @@ def stand_between(connection: socket.socket) -> None:
         killer = os.WTERMSIG(status)
         if killer != signal.SIGKILL:
             signal.signal(killer, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {killer})
         os.kill(os.getpid(), killer)
     os._exit(os.waitstatus_to_exitcode(status))
 
