@@ -17,7 +17,7 @@ from .capture import teed
 from .execute import Execution
 from .failure import failure_of
 from .hidden import Ready
-from .processtree import adopt_orphans, kill_below
+from .processtree import adopt_orphans, go_on_when_orphaned, kill_below
 from .services import Services
 from .tasks import TASK_DECODER, StepOutcome, StepTask
 from .wire import Inbox, frame, receive
@@ -137,6 +137,7 @@ def stand_between(connection: socket.socket) -> None:
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        go_on_when_orphaned()
         return
     if signal.SIGINT in signal.sigpending():  # it came before there was a child that it could reach
         os.kill(child, signal.SIGINT)
