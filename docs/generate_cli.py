@@ -36,7 +36,8 @@ EXITS = {
     "optional library is missing. Nothing was started.",
     Exit.GATE: "A gate refused, and `--fail-on-gate` was given. The run itself succeeded.",
     Exit.NOT_FOUND: "There is no such run, step, artifact or model version.",
-    Exit.STORE: "A store, an artifact, the registry, a data source or a server (a port in use) is in trouble.",
+    Exit.STORE: "A store, an artifact, the registry, a data source, a cluster or a server (a port in use) is in "
+    "trouble.",
     Exit.DIFFERENT: "`reproduce` found another result than the run had, or `verify` a step that cannot be relied on.",
     Exit.BUG: "A bug in penstock. Please report it with what was printed.",
     Exit.INTERRUPTED: "Stopped by Ctrl-C or by `penstock cancel`. `penstock resume` goes on.",

@@ -11,9 +11,9 @@ from statistics import median
 from time import monotonic
 
 import psycopg
-from tests.conformance.postgres import Server, binaries
 
 from penstock.engine.processtree import adopt_orphans
+from tests.conformance.postgres import Server, binaries
 
 from .case import Broken, Case, measured_start
 from .strikes import CELLS, Blow, Cell, Log, Plan

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .authoring.handles import optional
-    from .authoring.options import Cron, Grow, Limits, Resources, Retry, Secret, Static
+    from .authoring.options import Cron, Grow, Limits, OnData, Resources, Retry, Secret, Static
     from .authoring.pipeline import Pipeline, pipeline
     from .authoring.recorder import when
     from .authoring.step import AsyncStep, Step, step
@@ -44,6 +44,7 @@ _PLACES = {
     "Limits": "authoring.options",
     "ModelVersion": "ports.models",
     "Notification": "ports.effects",
+    "OnData": "authoring.options",
     "PenstockError": "core.errors",
     "Pipeline": "authoring.pipeline",
     "Quarantine": "graph",
@@ -80,6 +81,7 @@ __all__ = [
     "Limits",
     "ModelVersion",
     "Notification",
+    "OnData",
     "PenstockError",
     "Pipeline",
     "Quarantine",

@@ -154,6 +154,22 @@ def test_a_key_is_leased_to_one_owner_until_it_expires_or_is_given_back(store: S
     assert store.lease("k", "ada", 30)
 
 
+def test_a_lease_that_ran_out_stays_with_an_owner_who_is_seen_to_live_where_that_is_asked_for(
+    store: SqlStore, clock
+) -> None:
+    assert store.find_holder("k") is None
+    assert store.lease("k", "ada", 30, while_alive=True)
+    clock.turn(31)
+    assert not store.lease("k", "bob", 30, while_alive=True)
+    assert store.find_holder("k") == "ada"
+    assert store.lease("k", "ada", 30, while_alive=True)
+    clock.turn(31)
+    assert store.lease("k", "bob", 30)
+    assert store.find_holder("k") == "bob"
+    store.unlease("k", "bob")
+    assert store.lease("k", "ada", 30, while_alive=True)
+
+
 # texts and code -------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.conformance import postgres
 from tests.conformance.s3 import s3_bucket, s3_server
 

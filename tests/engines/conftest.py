@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from engines.airflow import Airflow, airflow
 from engines.kubeflow import Kubeflow, kubeflow
 from engines.prefect import Prefect, prefect

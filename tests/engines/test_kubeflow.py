@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from engines.kubeflow import Kubeflow
 from engines.places import EngineError
 from engines.podman import BASE_IMAGES

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines.kubeflow_stub import Stub
-from engines.places import clean_environment, python
 
 from engines import kubeflow_stub
+from engines.kubeflow_stub import Stub
+from engines.places import clean_environment, python
 from penstock.backends.kubeflow import KubeflowBackend
 from penstock.core.canonical import digest_bytes
 from penstock.core.errors import BackendError, ConfigError

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from engines.places import CHECKOUT, EngineError
 from engines.processes import Processes, marked
 

@@ -112,12 +112,49 @@ def flow(plus: int = 10) -> list[str | None]:
     return end(optional(said), optional(not_said)).after(train)
 """
 
+BOUNDED = """
+from pathlib import Path
+
+from penstock import Retry, context, pipeline, step
+
+
+def ran():
+    now = context()
+    with open(Path(__file__).parent / "ran", "a") as log:
+        log.write(f"{now.step}|{now.index}|{now.attempt}\\n")
+    return now
+
+
+@step(pool="one", retry=Retry(2, base="1m"))
+def fit(row: int) -> int:
+    if ran().attempt == 1 and row == 1:
+        raise OSError("busy")
+    return row
+
+
+@step(max_parallel=1)
+def check(row: int) -> int:
+    ran()
+    return row
+
+
+@step
+def total(rows: list[int]) -> int:
+    ran()
+    return sum(rows)
+
+
+@pipeline(max_active_runs=1)
+def flow() -> int:
+    return total(check.map(row=fit.map(row=[1, 2])))
+"""
+
 
 class FusedProject(Project):
     """A project whose stores are behind a fuse."""
 
     def __init__(self, root: Path, fuse: Fuse, clock: TurnedClock) -> None:
-        super().__init__(Settings(root=str(root), home=str(root / ".penstock")), clock)
+        super().__init__(Settings(root=str(root), home=str(root / ".penstock"), pools={"one": 1}), clock)
         self._fuse = fuse
 
     @cached_property
@@ -136,10 +173,10 @@ Ended = dict[Step, tuple[str, dict[str, str]]]  # state, digests of the outputs
 class Flow:
     """One project folder, over the lives of several processes."""
 
-    def __init__(self, root: Path, *, cache: bool = True) -> None:
+    def __init__(self, root: Path, *, cache: bool = True, source: str = FLOW) -> None:
         root.mkdir()
         (root / "penstock.toml").touch()
-        (root / "flow.py").write_text(FLOW, encoding="utf-8")
+        (root / "flow.py").write_text(source, encoding="utf-8")
         self.root = root
         self.clock = TurnedClock()
         self._cache = cache
@@ -271,6 +308,26 @@ def test_a_run_that_died_at_any_write_resumes_to_the_calm_end_and_repeats_nothin
         assert max(Counter(flow.attempts()).values()) == 1, (fuse, again)  # no attempt has the number of another one
         left += flow.check_blobs()
     assert left >= 1  # else nothing was ever left half-written
+
+
+@pytest.mark.usefixtures("forget")
+def test_a_process_that_died_at_any_write_leaves_its_places_to_those_that_come_after(tmp_path: Path) -> None:
+    calm, counted = Flow(tmp_path / "calm", source=BOUNDED), Fuse()
+    assert calm.start(counted).output == 3
+    expected = calm.ended()
+    assert sum("lease" in write for write in counted.writes) > 10
+    for number, fuse in enumerate(deaths(counted.writes)):
+        if "lease" not in counted.writes[(fuse.at or 1) - 1] and number % 3:
+            continue  # other writes are taken one by one above
+        flow = Flow(tmp_path / f"{number}", source=BOUNDED)
+        with pytest.raises(Crash):
+            flow.start(fuse)
+        dead = flow.newest()
+        if number % 2:
+            flow.start(Fuse())  # another run finds a place, though the dead one had it
+            assert flow.ended() == expected, fuse
+        flow.resume(Fuse(), dead)
+        assert flow.ended(dead) == expected, fuse
 
 
 @pytest.mark.usefixtures("forget")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
@@ -162,11 +164,16 @@ _CRON_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
 )
 
 
-def Cron(expression: str, *, tz: str = "UTC") -> CronRecord:
+def Cron(
+    expression: str, *, tz: str = "UTC", catch_up: bool = False, start: str | date | datetime | None = None
+) -> CronRecord:
     """A schedule: five cron fields in a time zone.
 
-    >>> Cron("0 3 * * *", tz="Europe/Paris").tz
-    'Europe/Paris'
+    catch_up: also run the times that were missed while nobody kept time.
+    start: the day or time (ISO, or a date) from which it counts; by default the moment when it is deployed.
+
+    >>> Cron("0 3 * * *", tz="Europe/Paris", catch_up=True, start="2026-01-01").start
+    '2026-01-01'
     """
     fields = expression.split()
     if len(fields) != 5:
@@ -180,7 +187,38 @@ def Cron(expression: str, *, tz: str = "UTC") -> CronRecord:
                 raise _option_error(f"Cron({expression!r}): {what} {field!r}: {wrong}")
     if tz != "UTC":
         _check_zone(tz)
-    return CronRecord(expression, tz)
+    return CronRecord(expression, tz, _flag("Cron(catch_up)", catch_up), _first_time(start))
+
+
+def _first_time(start: Any) -> str:
+    if start is None:
+        return ""
+    text = start.isoformat() if isinstance(start, date) else start
+    try:
+        datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise _option_error(
+            f"Cron(start={start!r}): that is no date or time", hint='write for example "2026-01-01"'
+        ) from None
+    return cast(str, text)
+
+
+class OnData:
+    """A schedule by data: a run starts when all of these were updated since the last one.
+
+    A step says with `@step(updates=…)` that it writes such data; URLs are compared letter by letter.
+
+    >>> OnData("s3://raw/orders", "s3://raw/prices").urls
+    ('s3://raw/orders', 's3://raw/prices')
+    """
+
+    def __init__(self, *urls: str) -> None:
+        if not urls:
+            raise _option_error("OnData() names no data", hint='write for example OnData("s3://raw/orders")')
+        self.urls = _urls("OnData", urls)
+
+    def __repr__(self) -> str:
+        return f"OnData({', '.join(map(repr, self.urls))})"
 
 
 def _cron_fault(part: str, low: int, high: int, names: tuple[str, ...]) -> str | None:
@@ -332,6 +370,33 @@ def _paths(key: str, value: Any) -> tuple[str, ...]:
     return tuple(os.fspath(path) for path in paths)
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[!-~]+")
+_POOL = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _urls(key: str, value: Any) -> tuple[str, ...]:
+    urls = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    for url in urls:
+        if not isinstance(url, str) or _URL.fullmatch(url) is None:
+            raise _option_error(
+                f"{key}: {url!r} is no URL of data", hint='write for example "s3://raw/orders", without blanks'
+            )
+    return tuple(dict.fromkeys(urls))
+
+
+def _pool(key: str, value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or _POOL.fullmatch(value) is None):
+        raise _option_error(f"{key}: {value!r} cannot be a pool's name", hint="write letters, digits, - and _")
+    return value
+
+
+def count_from_one(key: str, value: Any) -> int | None:
+    """A number of things at the same time, or None for any number."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise _option_error(f"{key} is {value!r}, but a number from 1 up is expected", hint=f"leave {key} out for any")
+    return value
+
+
 # Code that was edited while the run went on is nothing that a step could take upon itself.
 _KINDS = [kind for kind in get_args(HiddenKind) if kind != "code"]
 
@@ -378,6 +443,9 @@ _STEP_OPTIONS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "cache": ("cache", _flag),
     "reads": ("reads", _paths),
     "cache_despite": ("cache_despite", _kinds),
+    "max_parallel": ("max_parallel", count_from_one),
+    "pool": ("pool", _pool),
+    "updates": ("updates", _urls),
     "effect": ("effect", _one_of(None, "exactly-once", "at-least-once", "at-most-once")),
 }
 

@@ -15,7 +15,7 @@ from ..ports.runner import Runner, RunResult
 from .bytecode import edited_since_import, loaded_from_stale, look_closer
 from .handles import Handle, broken_handle
 from .identity import adopt_main, module_file, project_root, target_of
-from .options import SecretName, is_static
+from .options import OnData, SecretName, count_from_one, is_static
 from .recorder import ACTIVE, Recorder, checked_name, has_handle
 from .signature import Signature, shown_type, unwrapped
 from .typecheck import value_fits
@@ -49,15 +49,17 @@ class Pipeline(Generic[P, R]):
         fn: Callable[P, R],
         *,
         name: str | None = None,
-        schedule: Cron | None = None,
+        schedule: Cron | OnData | None = None,
         tags: Mapping[str, str] | None = None,
         fail_fast: bool = False,
+        max_active_runs: int | None = None,
     ) -> None:
         self.fn = fn
         self.name = name or fn.__name__
         self.schedule = schedule
         self.tags = dict(tags or {})
         self.fail_fast = fail_fast
+        self.max_active_runs = max_active_runs
         self.run_options: dict[str, Any] = {}
         self._signature: Signature | None = None
         functools.update_wrapper(self, fn)
@@ -129,7 +131,9 @@ class Pipeline(Generic[P, R]):
                 parameters=tuple(recorder.parameters),
                 result=result,
                 tags=self.tags,
-                schedule=self.schedule,
+                schedule=None if isinstance(self.schedule, OnData) else self.schedule,
+                on_data=self.schedule.urls if isinstance(self.schedule, OnData) else (),
+                max_active_runs=self.max_active_runs,
                 fail_fast=self.fail_fast,
             )
         except DefinitionError as error:
@@ -313,15 +317,17 @@ def pipeline(fn: Callable[P, R], /) -> Pipeline[P, R]: ...
 def pipeline(
     *,
     name: str | None = None,
-    schedule: Cron | None = None,
+    schedule: Cron | OnData | None = None,
     tags: Mapping[str, str] | None = None,
     fail_fast: bool = False,
+    max_active_runs: int | None = None,
 ) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
 def pipeline(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a pipeline.
 
-    schedule: `Cron("0 3 * * *", tz="Europe/Paris")`.  tags: kept with every run.
+    schedule: `Cron("0 3 * * *", tz="Europe/Paris")`, or `OnData("s3://raw/orders")`.  tags: kept with every run.
     fail_fast: stop everything at the first failure; by default independent branches finish.
+    max_active_runs: how many runs of it may be active at the same time.
     """
     checked = _pipeline_options(**options)
     return (lambda target: _decorated(target, checked)) if fn is None else _decorated(fn, checked)
@@ -345,16 +351,17 @@ def _decorated(fn: Any, options: dict[str, Any]) -> Any:
 
 
 def _pipeline_options(**options: Any) -> dict[str, Any]:
-    known = ("name", "schedule", "tags", "fail_fast")
+    known = ("name", "schedule", "tags", "fail_fast", "max_active_runs")
     for key in options:
         if key not in known:
             raise DefinitionError(
                 f"@pipeline has no option '{key}'", hint=did_you_mean(key, known), where=caller_location()
             )
     schedule, tags = options.get("schedule"), options.get("tags") or {}
-    if schedule is not None and not isinstance(schedule, Cron):
-        hint = 'write schedule=Cron("0 3 * * *", tz="Europe/Paris")'
-        raise DefinitionError(f"schedule is {schedule!r}, not a Cron", hint=hint, where=caller_location())
+    if schedule is not None and not isinstance(schedule, (Cron, OnData)):
+        hint = 'write schedule=Cron("0 3 * * *", tz="Europe/Paris"), or schedule=OnData("s3://raw/orders")'
+        raise DefinitionError(f"schedule is {schedule!r}, not a Cron or OnData", hint=hint, where=caller_location())
+    count_from_one("max_active_runs", options.get("max_active_runs"))
     if not isinstance(tags, Mapping) or not all(isinstance(text, str) for pair in tags.items() for text in pair):
         hint = 'write tags={"team": "growth"}'
         raise DefinitionError(f"tags are {tags!r}, but names and values are text", hint=hint, where=caller_location())

@@ -172,6 +172,9 @@ def step(
     on_invalid: Quarantine | None = None,
     reads: str | Sequence[str] = (),
     cache_despite: HiddenKind | Sequence[HiddenKind] = (),
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    updates: str | Sequence[str] = (),
 ) -> StepDecorator: ...
 def step(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Make a function a step.
@@ -183,6 +186,9 @@ def step(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     effect: it changes the outside world; how often that may happen.  on_invalid: what to do with bad rows.
     reads: files and folders that it opens by itself; a hit is allowed only while they are as they were.
     cache_despite: kinds of hidden input that do not keep its result out of the cache ("network", "clock", …).
+    max_parallel: how many instances of it run at the same time in one run, at most.
+    pool: it runs only while it has one of the places of this name, which steps of all runs share.
+    updates: URLs of data that it writes; pipelines with `schedule=OnData(…)` may wait for them.
     """
     parsed = step_options(StepOptions(), **options)
     checked_name(name)

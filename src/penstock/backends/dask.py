@@ -242,7 +242,8 @@ class DaskCluster:
                     if ticket in self._futures:
                         self._ended[ticket] = monotonic()
         elif future.status == "error":
-            self._heard(ticket, Lost(_said(future.exception()), hint=_HINT))
+            error = future.exception()
+            self._heard(ticket, Lost(_said(error), hint=_INSTALL if "No module named" in str(error) else None))
         elif ticket not in self._stopping:  # what is told to stop still says how it ended
             self._heard(ticket, Lost("it was cancelled, or its scheduler is gone"))
 
@@ -256,7 +257,7 @@ class DaskCluster:
                 continue  # it never began
 
 
-_HINT = "penstock must be installed, in the same version, on every worker of the cluster"
+_INSTALL = "penstock must be installed, in the same version, on every worker of the cluster"
 
 
 def _local_cluster(distributed: Any, places: int) -> Any:

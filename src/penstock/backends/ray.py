@@ -247,9 +247,7 @@ class RayCluster:
         except (exceptions.WorkerCrashedError, exceptions.NodeDiedError) as error:
             return Lost(_said(error))
         except (exceptions.RayError, ImportError) as error:
-            return Lost(
-                _said(error), hint="penstock must be installed, in the same version, on every node of the cluster"
-            )
+            return Lost(_said(error), hint=_INSTALL if "No module named" in str(error) else None)
         return None
 
     def _start_again(self, error: Exception) -> None:
@@ -266,6 +264,7 @@ class RayCluster:
 
 
 _HINT = "is it up, and of the same Ray and Python version? `ray status` on its head node tells"
+_INSTALL = "penstock must be installed, in the same version, on every node of the cluster"
 
 
 def _ray() -> Any:

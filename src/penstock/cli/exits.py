@@ -7,6 +7,7 @@ from enum import IntEnum
 from ..core.errors import (
     ArtifactError,
     BackendError,
+    ClusterError,
     CodeChangedError,
     ConfigError,
     DefinitionError,
@@ -33,7 +34,7 @@ class Exit(IntEnum):
     USAGE = 2  # the command line, the configuration or the pipeline's definition is wrong
     GATE = 3  # a gate refused, and --fail-on-gate was given
     NOT_FOUND = 4  # no such run, step or artifact
-    STORE = 5  # a store, an artifact, a registry, a source or a server is in trouble
+    STORE = 5  # a store, an artifact, a registry, a source, a cluster or a server is in trouble
     DIFFERENT = 6  # `reproduce` found another result, `verify` a step that cannot be relied on
     BUG = 70  # penstock itself is at fault
     INTERRUPTED = 130  # stopped by Ctrl-C or by `penstock cancel`
@@ -55,6 +56,7 @@ _EXITS: tuple[tuple[type[PenstockError], Exit], ...] = (
     (RegistryError, Exit.STORE),
     (SourceError, Exit.STORE),
     (BackendError, Exit.STORE),
+    (ClusterError, Exit.STORE),
     (ServingError, Exit.STORE),  # a port in use, a model that cannot be loaded
 )
 

@@ -11,13 +11,14 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from time import monotonic, time
 from typing import Any, TextIO
 
 from ..graph import Graph
 from ..ports.events import AttemptFailed, AttemptStarted, Event, RunView
 from ..ports.records import RunRecord, StepRun
-from .progress import Elements, Tally, begun, finished, how_far, mapped, summary_lines, waits
+from .progress import Elements, Tally, begun, finished, how_far, mapped, summary_lines, waits, waits_to_begin
 from .records import failure_shown
 from .render import paint, shortened, shown_seconds, speaks_unicode
 from .streams import lasting
@@ -68,8 +69,11 @@ class LiveProgress(Tally):
         if line is not None:
             line.done, line.total, line.note = done, total, note
 
-    def waiting(self, step: str, index: str, run_id: str) -> None:
-        self._area.say(waits(step, index, run_id))
+    def waiting(self, step: str, index: str, run_id: str, pool: str = "") -> None:
+        self._area.say(waits(step, index, run_id, pool))
+
+    def queued(self, pipeline: str, run_ids: Sequence[str]) -> None:
+        self._area.say(waits_to_begin(pipeline, run_ids))
 
     def stopping(self, at_once: bool) -> None:
         if at_once:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from time import monotonic, time
 from typing import Any, TextIO
 
@@ -120,7 +121,10 @@ class Tally:
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         return
 
-    def waiting(self, step: str, index: str, run_id: str) -> None:
+    def waiting(self, step: str, index: str, run_id: str, pool: str = "") -> None:
+        return
+
+    def queued(self, pipeline: str, run_ids: Sequence[str]) -> None:
         return
 
     def text(self, step: str, index: str, text: str) -> None:
@@ -241,8 +245,11 @@ class PlainProgress(Tally):
             if not self._is_complete(step):
                 self.line(f"{symbol('running', self._stream)} {how_far(step, self)}")
 
-    def waiting(self, step: str, index: str, run_id: str) -> None:
-        self.line(waits(step, index, run_id))
+    def waiting(self, step: str, index: str, run_id: str, pool: str = "") -> None:
+        self.line(waits(step, index, run_id, pool))
+
+    def queued(self, pipeline: str, run_ids: Sequence[str]) -> None:
+        self.line(waits_to_begin(pipeline, run_ids))
 
     def map_finished(self, name: str, elements: Elements) -> None:
         self.line(mapped(name, elements, self.saved_by(name), self._stream))
@@ -300,8 +307,11 @@ class JsonStream(Tally):
         self._shown_at[step, index] = now
         self.put({"type": "progress", "step": step, "index": index, "done": done, "total": total, "note": note})
 
-    def waiting(self, step: str, index: str, run_id: str) -> None:
-        self.put({"type": "waiting", "step": step, "index": index, "for": run_id})
+    def waiting(self, step: str, index: str, run_id: str, pool: str = "") -> None:
+        self.put({"type": "waiting", "step": step, "index": index, "for": run_id, **({"pool": pool} if pool else {})})
+
+    def queued(self, pipeline: str, run_ids: Sequence[str]) -> None:
+        self.put({"type": "queued", "pipeline": pipeline, "for": list(run_ids)})
 
     def text(self, step: str, index: str, text: str) -> None:
         self.put({"type": "text", "step": step, "index": index, "text": text})
@@ -376,9 +386,16 @@ def mapped(name: str, elements: Elements, saved: float, stream: TextIO) -> str:
     return f"{symbol(worst, stream)} {name} x {elements.done}: {counts}{paint(total, 'dim', stream)}"
 
 
-def waits(step: str, index: str, run_id: str) -> str:
-    """A step that another run computes already."""
+def waits(step: str, index: str, run_id: str, pool: str = "") -> str:
+    """A step that another run computes already, or one whose pool has no place left."""
+    if pool:
+        return f"  {step} waits for a place of pool '{pool}', which run {run_id} has"
     return f"  {name_of(step, index)} waits for run {run_id}, which computes the same"
+
+
+def waits_to_begin(pipeline: str, run_ids: Sequence[str]) -> str:
+    """A run that may not begin yet."""
+    return f"waiting for {' or '.join(run_ids) or 'another run'} to end: so many runs of {pipeline} may be active"
 
 
 def retried(run: StepRun, event: AttemptFailed, of: str, stream: TextIO) -> str:

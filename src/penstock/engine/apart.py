@@ -18,10 +18,12 @@ from ..ports.events import AttemptFailed, AttemptStarted, Event, RunView, StepEv
 from ..ports.records import StepState
 from ..ports.runlog import Store
 from .frontier import Frontier, Item
-from .launcher import Launcher
+from .launcher import Launcher, Prepared
 from .listener import Listener
+from .outside import Unseen
 from .processes import Ended, StepExit, StepProcesses, lost_process
 from .processtree import is_there_since
+from .turns import Turns
 
 LOOK_AGAIN_S = 0.2
 
@@ -34,6 +36,7 @@ class Apart:
         self,
         run_id: str,
         processes: StepProcesses,
+        turns: Turns[Prepared | Item],
         view: RunView,
         store: Store,
         launcher: Launcher,
@@ -47,6 +50,7 @@ class Apart:
     ) -> None:
         self._run_id = run_id
         self._processes = processes
+        self._turns = turns
         self._view = view
         self._store = store
         self._launcher = launcher
@@ -71,11 +75,21 @@ class Apart:
             self._look_again(item)
         elif self._view.step(item.name, item.index).state.done:
             self._frontier.finished(item.name, item.index)
+        elif self._has_to_wait(item):
+            self._turns.stand((item.name, item.index), item)
         elif self._processes.free <= 0:
             self.unplaced.append(item)
         else:
             self._flush()
-            self._processes.start(item)
+            self._processes.start(item, has_place=(item.name, item.index) in self._turns.placed)
+
+    def _has_to_wait(self, item: Item) -> bool:
+        """Whether it has to wait for its turn. One that will not run needs no place: it is cached, or skipped."""
+        if item.name not in self._turns.steps or self._turns.is_inside((item.name, item.index)):
+            return False
+        if self._turns.most(item.name) is not None:
+            return True
+        return isinstance(self._launcher.decide_with({}, item.name, item.index), Prepared | Unseen)
 
     def ended(self, item: Item) -> None:
         """Its process has ended: read what it recorded, or record that it was lost."""
@@ -84,6 +98,7 @@ class Apart:
         self.unplaced.clear()
         self.read_back(item)
         if ended.code == StepExit.NOT_READY and self._launcher.healing.began:
+            self._turns.left((item.name, item.index))
             self._frontier.ready.append(item)  # what it needs was opened again just when it looked
             return
         if self._is_open(item) and not self._is_anothers(item, ended):
@@ -92,6 +107,7 @@ class Apart:
             self._elsewhere.add(item)
             self._later(item, LOOK_AGAIN_S)
         else:
+            self._turns.left((item.name, item.index))
             self._settled(item)
 
     def _is_open(self, item: Item) -> bool:
@@ -115,6 +131,7 @@ class Apart:
         self.read_back(item)
         if not self._is_open(item):
             self._elsewhere.discard(item)
+            self._turns.left((item.name, item.index))
             self._settled(item)
             return
         begun = self._begun.get(item)

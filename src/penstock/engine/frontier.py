@@ -48,6 +48,7 @@ class Frontier:
         self._done: dict[Group, bytearray] = {}  # open group -> which of its children are complete
         self._unopened: deque[tuple[str, str, int, int]] = deque()  # scope, enclosing index, next position, size
         self.ready: deque[Item] = deque()
+        self.held: set[str] = set()  # scopes whose next elements are not opened for now
         self._open(None, "")
 
     def finished(self, node: str, index: str) -> None:
@@ -56,7 +57,7 @@ class Frontier:
 
     def expanded(self, scope: str, index: str, size: int) -> list[str]:
         """A scope learned its size at the index of its parent; returns the nodes inside."""
-        inside = [name for name, chain in self._chains.items() if scope in chain]
+        inside = self.inside(scope)
         if size == 0:
             for name in inside:
                 self._completed((name, index))
@@ -67,15 +68,26 @@ class Frontier:
         self._unopened.append((scope, index, 0, size))
         return inside
 
+    def inside(self, scope: str) -> list[str]:
+        """The nodes in a scope, also those in scopes inside it."""
+        return [name for name, chain in self._chains.items() if scope in chain]
+
     @property
     def has_ready(self) -> bool:
         """Whether `ready` holds anything, or would after `open_more`."""
-        return bool(self.ready or self._unopened)
+        if self.ready or not self.held:
+            return bool(self.ready or self._unopened)
+        return any(scope not in self.held for scope, _, _, _ in self._unopened)
 
     def open_more(self) -> bool:
         """Fill `ready` with elements of maps that were expanded, where it is empty. Whether it holds anything."""
-        while not self.ready and self._unopened:
+        left = len(self._unopened)
+        while not self.ready and self._unopened and left:
             scope, index, start, size = self._unopened.popleft()
+            if scope in self.held:
+                self._unopened.append((scope, index, start, size))
+                left -= 1
+                continue
             end = min(start + _OPENED, size)
             if end < size:
                 self._unopened.appendleft((scope, index, end, size))
@@ -85,7 +97,7 @@ class Frontier:
 
     def closed(self, scope: str, index: str) -> list[str]:
         """A scope will never be expanded here; returns the nodes inside, each done at this index."""
-        inside = [name for name, chain in self._chains.items() if scope in chain]
+        inside = self.inside(scope)
         for name in inside:
             self._completed((name, index))
         return inside

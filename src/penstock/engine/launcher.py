@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -18,6 +17,7 @@ import msgspec
 from ..core.clock import Clock
 from ..core.ids import slug
 from ..graph import Graph, Node, ResourceRequest
+from ..ports.cluster import Cluster
 from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, StepCached, StepSkipped, StepSucceeded
 from ..ports.records import Failure, FailureClass, Fingerprint, HiddenInput, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
@@ -60,7 +60,7 @@ class Launcher:
         view: RunView,
         store: Cache,
         services: Services,
-        keeps: Callable[[ResourceRequest], ResourceRequest] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.resolver = Resolver(graph, view, record.parameters, services.artifacts)
         self.healing = Healing(graph, view, self.resolver, services.artifacts, store)
@@ -69,7 +69,7 @@ class Launcher:
         self._view = view
         self._store = store
         self._services = services
-        self._keeps = keeps  # what of a request the place schedules by; None: nothing of any
+        self._cluster = cluster  # None: attempts run on this machine, which schedules by no request
         self._clock: Clock = services.clock
         self._fingerprints: dict[str, Fingerprint | None] = {}
         self._parts: dict[str, dict[str, str] | None] = {}
@@ -77,7 +77,8 @@ class Launcher:
         self._looked: dict[str, tuple[float, tuple[HiddenInput, ...]]] = {}
         self._use_cache = bool(record.options.get("cache", True))
         self._forced = frozenset(record.options.get("force", ()))
-        self._host, self._pid = os.uname().nodename, os.getpid()
+        # Of attempts. Which machine and process of a cluster it is, is the cluster's to know.
+        self._host, self._pid = (os.uname().nodename, os.getpid()) if cluster is None else (cluster.name, 0)
         self._folders = {  # step -> where its instances keep their checkpoints
             node.name: os.path.join(services.checkpoints, record.id, slug(node.name))
             for node in graph.nodes
@@ -145,7 +146,7 @@ class Launcher:
             )
             return AttemptFailed(at=now, step=name, index=index, attempt=before.attempts + 1, failure=failure)
         wants = _wanted(node, self._view.trouble(name, index).out_of_memory) if node.options.resources else None
-        kept = self._keeps(wants) if wants is not None and self._keeps is not None else None
+        kept = self._cluster.keeps(wants) if wants is not None and self._cluster is not None else None
         task = self._task(node, index, before.attempts + 1, arguments, key, kept)
         started = AttemptStarted(
             at=now,

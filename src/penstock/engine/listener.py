@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..graph import Graph
@@ -21,8 +22,13 @@ class Listener(Protocol):
 
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None: ...
 
-    def waiting(self, step: str, index: str, run_id: str) -> None:
-        """Another run computes what this instance needs; it waits for that result."""
+    def waiting(self, step: str, index: str, run_id: str, pool: str = "") -> None:
+        """Another run computes what this instance needs; it waits for that result. Or, with `pool`: that run has the
+        place that it needs, as do all elements of the step."""
+        ...
+
+    def queued(self, pipeline: str, run_ids: Sequence[str]) -> None:
+        """A run, not begun yet, waits for one of these to end: so many of this pipeline may be active."""
         ...
 
     def text(self, step: str, index: str, text: str) -> None:
@@ -49,7 +55,10 @@ class Silent:
     def progress(self, step: str, index: str, done: float, total: float | None, note: str) -> None:
         return
 
-    def waiting(self, step: str, index: str, run_id: str) -> None:
+    def waiting(self, step: str, index: str, run_id: str, pool: str = "") -> None:
+        return
+
+    def queued(self, pipeline: str, run_ids: Sequence[str]) -> None:
         return
 
     def text(self, step: str, index: str, text: str) -> None:

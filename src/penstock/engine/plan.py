@@ -68,11 +68,14 @@ class _Unwritten:
     def forget(self, key: str, run_id: str) -> None:
         return
 
-    def lease(self, key: str, owner: str, seconds: float) -> bool:
+    def lease(self, key: str, owner: str, seconds: float, *, while_alive: bool = False) -> bool:
         return True
 
     def unlease(self, key: str, owner: str) -> None:
         return
+
+    def find_holder(self, key: str) -> str | None:
+        return None
 
     def put_code(
         self, fingerprint: str, parts: Sequence[CodePart], packages: dict[str, str], unseen: Sequence[str] = ()

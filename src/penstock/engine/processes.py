@@ -19,6 +19,7 @@ from .failure import failure_of
 from .frontier import Item
 from .processtree import kill_below, kill_tree, send_group
 
+HAS_PLACE = "PENSTOCK_HAS_PLACE"  # "1": the engine has taken the place of a pool that this step needs
 LIFELINE = "PENSTOCK_LIFELINE"  # the file descriptor whose closing tells a step process that its engine is gone
 
 
@@ -68,7 +69,7 @@ class StepProcesses:
     def free(self) -> int:
         return self._limit - len(self._children)
 
-    def start(self, item: Item) -> None:
+    def start(self, item: Item, *, has_place: bool = False) -> None:
         import subprocess
 
         theirs, lifeline = os.pipe()
@@ -79,7 +80,7 @@ class StepProcesses:
             child = subprocess.Popen(
                 [*self._command, "--step", item.name, "--index", item.index],
                 pass_fds=inherited,
-                env={**os.environ, LIFELINE: str(theirs)},
+                env={**os.environ, LIFELINE: str(theirs), HAS_PLACE: "1" if has_place else ""},
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
             )

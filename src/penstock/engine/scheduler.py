@@ -16,7 +16,6 @@ from time import monotonic
 
 import msgspec
 
-from ..core.errors import PenstockError
 from ..graph import Graph, Node
 from ..ports.cluster import Cluster
 from ..ports.events import (
@@ -49,8 +48,10 @@ from .pool import Pool
 from .processes import StepProcesses
 from .processtree import born_since, end, now_s, send
 from .services import Services
+from .sharing import SharedPlaces
 from .tasks import StepOutcome, StepTask
-from .threads import Threads
+from .threads import Coroutines, Threads
+from .turns import Turns
 from .workers import WorkerProcess, Workers
 
 _FIRST_LOOK_S = 0.005  # at a key that another run computes; each look waits twice as long as the one before
@@ -91,7 +92,7 @@ class Scheduler:
         self._listener = listener or Silent(options.echo)
         self._nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
         self._frontier = Frontier(graph)
-        self._launcher = Launcher(graph, record, view, store, services, cluster.keeps if cluster is not None else None)
+        self._launcher = Launcher(graph, record, view, store, services, cluster)
         self._selector = selectors.DefaultSelector()
         self._is_far = cluster is not None  # then no step runs in this process
         writers = self._write_text, self._tell_progress
@@ -103,19 +104,14 @@ class Scheduler:
         self._threads = Threads(options.workers, self._selector)
         self._checks = Looks(services, self._threads.wake)  # of entries that depend on what somebody else answers
         self._processes = StepProcesses(options.step_command, options.workers, self._selector)
-        self._apart = Apart(
-            record.id,
-            self._processes,
-            view,
-            store,
-            self._launcher,
-            self._frontier,
-            self._listener,
-            services.clock,
-            later=self._later,
-            settled=self._settled,
-            flush=self._flush,
+        places = SharedPlaces(store, record.id, "pool", services.pools)
+        self._turns: Turns[Prepared | Item] = Turns(
+            graph.nodes, places, record.id, services.clock, self._listener.waiting
         )
+        self._apart = Apart(
+            record.id, self._processes, self._turns, view, store, self._launcher, self._frontier, self._listener,
+            services.clock, later=self._later, settled=self._settled, flush=self._flush,
+        )  # fmt: skip
         self._pending: list[Change] = []
         self._room = _AHEAD * max(options.workers, 1)
         self._queue: deque[Prepared] = deque()  # decided, waiting for a free worker or for this thread
@@ -130,7 +126,7 @@ class Scheduler:
         self._fruitless: set[str] = set()  # keys whose computation here kept nothing for others: nobody waits for them
         self._ending: set[str] = set()  # keys of results that are not durable yet
         self._looks: dict[Item, float] = {}  # instances that wait for another run's result -> seconds to the next look
-        self._async: dict[tuple[str, str | None], bool] = {}  # target and payload -> whether it is a coroutine function
+        self._coroutines = Coroutines(services.loader)
         self._abort = False  # fail_fast: something failed for good
         self._ownership: Ownership | None = None
         self.error: BaseException | None = None  # the first exception that a step raised in this process
@@ -159,6 +155,7 @@ class Scheduler:
                 self._processes.kill_all()
                 self._threads.close()
                 self._selector.close()
+                self._turns.close()  # the work has ended, so that others may have its places
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -167,6 +164,8 @@ class Scheduler:
             self._decide_ready()
             if self._abort:
                 return
+            if self._turns.steps:
+                self._admit()
             lone = self._lone_inline()
             if lone is not None and self._checks:  # with one place, nothing runs beside what is checked
                 self._queue.appendleft(lone)
@@ -179,8 +178,11 @@ class Scheduler:
             self._dispatch()
             self._flush()
             is_ready = self._frontier.has_ready
-            if not (self._running or self._processes.running or self._timers or self._queued or is_ready):
+            in_line = not self._turns.is_empty
+            if not (self._running or self._processes.running or self._timers or self._queued or is_ready or in_line):
                 return
+            if in_line and self._turns.may_move(self._has_room):
+                continue
             if not is_ready or self._queued >= self._room:
                 self._wait()
 
@@ -259,7 +261,33 @@ class Scheduler:
                     self._parked[key].append(item)
                     return
                 self._parked[key] = []
-        (self._thread_queue if self._on_thread(item.name) else self._queue).append(prepared)
+        if item.name in self._turns.steps:
+            self._turns.stand((item.name, item.index), prepared)
+            self._frontier.held |= self._turns.long_scopes(item.name)
+        else:
+            (self._thread_queue if self._on_thread(item.name) else self._queue).append(prepared)
+
+    def _admit(self) -> None:
+        """Let those begin whose turn it is. Who has a place of a pool goes first: it is not held for nothing."""
+        for what in self._turns.admitted(self._has_room):
+            if isinstance(what, Item):
+                self._apart.start(what)
+                continue
+            queue = self._thread_queue if self._on_thread(what.task.step) else self._queue
+            if (what.task.step, what.task.index) in self._turns.placed:
+                queue.appendleft(what)
+            else:
+                queue.append(what)
+        if self._frontier.held:
+            self._frontier.held = self._turns.long_scopes()
+
+    def _has_room(self, step: str) -> bool:
+        """Whether an attempt of it would begin soon, if it had a place: one at most waits for a busy worker."""
+        if self._options.step_command:
+            return self._processes.free > 0
+        not_begun = self._turns.placed.keys() - self._running.keys()
+        free = self._threads.free if self._on_thread(step) else self._options.workers - len(self._running)
+        return len(not_begun) < max(free, 1)
 
     # -- placing -------------------------------------------------------------------------------------------------
 
@@ -271,7 +299,10 @@ class Scheduler:
             or self._thread_queue
             or self._processes.running
             # a retry, or what is checked now, would come late
-            or (self._options.workers > 1 and (len(self._queue) > 1 or self._timers or self._checks))
+            or (
+                self._options.workers > 1
+                and (len(self._queue) > 1 or self._timers or self._checks or self._turns.looks_again() is not None)
+            )
             or self._is_far
         ):
             return None
@@ -353,6 +384,7 @@ class Scheduler:
         for instance, holder in refused.items():
             item, before = Item(*instance), self._before[instance]
             prepared = self._running.pop(instance)
+            self._turns.left(instance)
             if before is None:
                 del self._view.steps[instance]
             else:
@@ -373,28 +405,11 @@ class Scheduler:
             progress=self._progress(task),
             portable=False,
         )
-        self._threads.start(task, execution, is_async=self._is_async(task.step))
+        self._threads.start(task, execution, is_async=self._coroutines.has(self._nodes[task.step]))
 
     def _on_thread(self, step: str) -> bool:
-        return not self._is_far and (self._nodes[step].options.isolation == "thread" or self._is_async(step))
-
-    def _is_async(self, step: str) -> bool:
-        """Whether it is a coroutine that runs in our loop."""
         node = self._nodes[step]
-        options = node.options
-        if options.isolation == "process" or options.timeout_s is not None or options.limits is not None:
-            return False  # it needs a process that can be stopped; its coroutine runs there
-        code = (node.target, node.payload)
-        known = self._async.get(code)
-        if known is None:
-            known = self._async[code] = self._is_coroutine(node)
-        return known
-
-    def _is_coroutine(self, node: Node) -> bool:
-        try:
-            return self._services.loader.load(node.target, node.payload).is_async
-        except PenstockError:
-            return False  # the attempt itself will fail with this, where it is recorded
+        return not self._is_far and (node.options.isolation == "thread" or self._coroutines.has(node))
 
     def _settled(self, item: Item) -> None:
         """An attempt has ended: another one follows, or the instance is done."""
@@ -437,7 +452,9 @@ class Scheduler:
     def _patience(self) -> float | None:
         """Seconds until something is due: a timeout in the machine's time, a retry in the clock's."""
         clock = self._services.clock
-        waits = [clock.pause(max(0.0, self._timers[0][0] - clock.monotonic()))] if self._timers else []
+        looks = (self._timers[0][0] if self._timers else None, self._turns.looks_again())
+        dues = [due for due in looks if due is not None]
+        waits = [clock.pause(max(0.0, min(dues) - clock.monotonic()))] if dues else []
         for deadline in (self._workers.next_deadline(), self._checks.next_deadline()):
             if deadline is not None:
                 waits.append(max(0.0, deadline - monotonic()))
@@ -450,6 +467,7 @@ class Scheduler:
 
     def _ended(self, task: StepTask, outcome: StepOutcome) -> None:
         prepared = self._running.pop((task.step, task.index))
+        self._turns.left((task.step, task.index))
         if (key := prepared.shared_key) is not None:
             self._frontier.ready.extend(self._parked.pop(key, ()))
             self._ending.add(key)
@@ -561,18 +579,14 @@ class Scheduler:
             *self._checks.items,
             *(Item(p.task.step, p.task.index) for p in (*self._queue, *self._thread_queue)),
             *(Item(*key) for key in self._running),
+            *(Item(*key) for key in self._turns.waiting),
             *self._apart.unplaced,
             *self._launcher.healing.held,
             *(item for waiting in self._parked.values() for item in waiting),
             *stopped,
         ]
         for item in open_items:
-            names = (
-                [item.name]
-                if not item.is_scope
-                else [node.name for node in self._graph.nodes if item.name in self._graph.scopes_of(node.scope)]
-            )
-            for name in names:
+            for name in self._frontier.inside(item.name) if item.is_scope else [item.name]:
                 if not self._view.step(name, item.index).state.done:
                     self._record_event(StepCancelled(at=now, step=name, index=item.index, because=because))
 

@@ -44,6 +44,7 @@ class Services:
         checkpoints: str = "",
         hidden: Literal["on", "warn", "off"] = "on",
         own: Sequence[str] = (),
+        pools: Mapping[str, int] | None = None,
         boot: Mapping[str, Any] | None = None,
     ) -> None:
         self.artifacts = artifacts
@@ -58,6 +59,7 @@ class Services:
         self.checkpoints = checkpoints
         self.hidden = hidden  # what becomes of hidden inputs: kept out of the cache, only told, or not looked for
         self.own = tuple(own)  # beginnings of paths where penstock keeps its things: no hidden inputs
+        self.pools = dict(pools or {})  # how many places each has
         self.boot = dict(boot or {})  # how another process makes these services again
 
     def redactor(self, names: Iterable[str]) -> Redactor:

@@ -37,10 +37,11 @@ from .failure import failure_of
 from .frontier import child
 from .going import Going, Watch
 from .launcher import Launcher, Prepared, refused
+from .processes import HAS_PLACE, die_with_engine
 from .processes import StepExit as StepExit
-from .processes import die_with_engine
 from .processtree import adopt_orphans, is_there_since, kill_below
 from .services import Services
+from .sharing import TOLD_S, SharedPlaces, pause_after
 from .tasks import StepOutcome, StepTask
 from .workers import Workers
 
@@ -105,6 +106,8 @@ class StepSession:
         self._owner = record.host
         self._launcher: Launcher | None = None
         self._supervisor = _Supervisor(services, worker_module)
+        self._pools = {node.name: node.options.pool for node in graph.nodes if node.options.pool is not None}
+        self._has_place = os.environ.pop(HAS_PLACE, "") == "1"  # the engine took it for us
 
     @property
     def launcher(self) -> Launcher:
@@ -141,7 +144,14 @@ class StepSession:
                 return early, None
             if (known := self._waited(step, index)) is not None:
                 return known
-            return self._execute(step, index, engine_attempt)
+            pool = "" if self._has_place else self._pools.get(step, "")
+            if not pool:
+                return self._execute(step, index, engine_attempt)
+            places = SharedPlaces(self.store, self.record.id, "pool", self.services.pools)
+            try:
+                return self._execute(step, index, engine_attempt, lambda: self._awaited(places, pool, step, index))
+            finally:
+                places.close()
         except FencedError:
             return StepExit.FENCED, None
 
@@ -197,6 +207,33 @@ class StepSession:
                     return early, None
         return None
 
+    def _awaited(self, places: SharedPlaces, pool: str, step: str, index: str) -> StepExit | None:
+        """Wait for a place of the pool. Gives an exit where the waiting ended otherwise, as by a cancel."""
+        since = looked = monotonic()
+        has_told = False
+        while places.take(pool) is None:
+            threading.Event().wait(pause_after(monotonic() - since))
+            if not has_told and monotonic() - since >= TOLD_S:
+                has_told = True
+                self._tell(f"{step} waits for a place of pool '{pool}': {', '.join(places.holders(pool))} has it")
+            if monotonic() - looked >= _WAITING_S:
+                looked = monotonic()
+                if self.engine:
+                    self.store.beat(self.record.id)
+                self.catch_up()
+                if (early := self._early(step, index)) is not None:
+                    return early
+        self.catch_up()
+        return self._early(step, index)
+
+    def _tell(self, line: str) -> None:
+        """Into the engine's log: there is no attempt yet that it would belong to."""
+        if self._told is not None:
+            self._told(f"penstock: {line}\n")
+        else:
+            sys.stderr.write(f"penstock: {line}\n")
+            sys.stderr.flush()
+
     def is_worked_on(self, step: str, index: str) -> bool:
         """Whether the newest attempt's process lives, as far as this host can tell."""
         begun = self._begun.get((step, index))
@@ -216,10 +253,22 @@ class StepSession:
 
     # -- the attempt ---------------------------------------------------------------------------------------------
 
-    def _execute(self, step: str, index: str, engine_attempt: int | None) -> tuple[StepExit, StepEvent | None]:
+    def _execute(
+        self,
+        step: str,
+        index: str,
+        engine_attempt: int | None,
+        placed: Callable[[], StepExit | None] | None = None,
+    ) -> tuple[StepExit, StepEvent | None]:
+        """`placed`: waits for the place that an attempt needs."""
         launcher, store = self.launcher, self.store
         has_waited = False
         while isinstance(decision := launcher.decide(step, index, engine_attempt=engine_attempt), Prepared):
+            if placed is not None:
+                if (early := placed()) is not None:
+                    return early, None
+                placed = None
+                continue  # it may have been long: others may have computed it meanwhile
             claim = Claim(decision.entries_seen, has_waited)
             claims = {(step, index): claim} if decision.shared_key is not None else {}
             if self.append(decision.started, claims=claims):

@@ -10,13 +10,40 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
+from ..core.errors import PenstockError
+from ..graph import Node
 from ..ports.records import Failure, FailureClass
+from ..ports.steps import StepLoader
 from .execute import Execution
 from .tasks import StepOutcome, StepTask
 
 _LOOP_PATIENCE_S = 1.0
 
 Ended = tuple[StepTask, StepOutcome, BaseException | None]
+
+
+class Coroutines:
+    """Which steps are coroutines that run in our loop."""
+
+    def __init__(self, loader: StepLoader) -> None:
+        self._loader = loader
+        self._known: dict[tuple[str, str | None], bool] = {}  # target and payload
+
+    def has(self, node: Node) -> bool:
+        options = node.options
+        if options.isolation == "process" or options.timeout_s is not None or options.limits is not None:
+            return False  # it needs a process that can be stopped; its coroutine runs there
+        code = (node.target, node.payload)
+        known = self._known.get(code)
+        if known is None:
+            known = self._known[code] = self._is_coroutine(node)
+        return known
+
+    def _is_coroutine(self, node: Node) -> bool:
+        try:
+            return self._loader.load(node.target, node.payload).is_async
+        except PenstockError:
+            return False  # the attempt itself will fail with this, where it is recorded
 
 
 class Threads:

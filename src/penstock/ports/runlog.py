@@ -130,15 +130,20 @@ class CacheIndex(Protocol):
         """Drop an entry whose bytes turned out to be gone or altered."""
         ...
 
-    def lease(self, key: str, owner: str, seconds: float) -> bool:
+    def lease(self, key: str, owner: str, seconds: float, *, while_alive: bool = False) -> bool:
         """Take or renew a right by name, such as the one to act on a receiver; False while another owner has it.
-        An owner that died on this host has it no more; one elsewhere, until its lease runs out.
+        An owner that died on this host has it no more; one elsewhere, until its lease runs out. `while_alive`: one
+        that is seen to live on this host keeps it, though it had no time to renew (a computer that slept).
 
         Computing a cache key needs none: a running attempt claims its key (`append`).
         """
         ...
 
     def unlease(self, key: str, owner: str) -> None: ...
+
+    def find_holder(self, key: str) -> str | None:
+        """Who was the last to be given this lease; it may have run out since."""
+        ...
 
 
 class Fencing(Protocol):

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..core.clock import Clock
 from ..ports.runlog import Store
 from .runlog import SqlStore, open_store
+from .runlog.liveness import MemoryLocks
 
 
 def memory_store(clock: Clock | None = None) -> Store:
@@ -27,4 +28,5 @@ def next_process(store: Store) -> Store:
     """
     if not isinstance(store, SqlStore):
         return store
-    return SqlStore(store.database, store._locks, store._clock)
+    is_in_memory = isinstance(store._locks, MemoryLocks)  # whose locks are dropped by nobody when a "process" dies
+    return SqlStore(store.database, MemoryLocks() if is_in_memory else store._locks, store._clock)

@@ -16,7 +16,7 @@ from ..core.errors import DefinitionError, RefusedError, UsageError, did_you_mea
 from ..graph import Graph
 from ..graph.demands import demands
 from ..ports.backend import Backend, Blueprint, Bundle, Places, Report, check
-from .config import Settings
+from .config import Settings, check_pools
 from .manifest import manifest_text, place_of, publish_manifest, without_password
 
 LOCAL = "local"
@@ -61,7 +61,14 @@ def blueprint(
         source=source or graph.target.partition(":")[0],
         version=metadata.version("penstock"),
         waived=tuple(accepted),
+        pools={
+            pool: settings.pools[pool] for pool in sorted(_pools(graph)) if pool in settings.pools
+        },  # one that no setting knows is an error of its own
     )
+
+
+def _pools(graph: Graph) -> set[str]:
+    return {node.options.pool for node in graph.nodes if node.options.pool is not None}
 
 
 def places(settings: Settings) -> Places:
@@ -100,6 +107,7 @@ def refuse(found: Report) -> None:
 
 def compiled(backend: Backend, settings: Settings, plan: Blueprint) -> Bundle:
     """The engine's native form, and the manifest beside it. Refuses what cannot be kept. Writes nothing."""
+    check_pools(plan.graph, settings)
     refuse(report(backend.name, plan))
     bundle = backend.compile(plan)
     manifest = {f"{plan.name}.manifest.json": manifest_text(settings, plan.graph, plan.name, plan.waived)}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..core.errors import ConfigError, UsageError, did_you_mean
+from ..graph import Graph
 from .places import FORMS, Place, place_of
 
 
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     engine_python: str = ""  # the interpreter that has the engine's own library, where submitting needs it
     trusted_types: tuple[str, ...] = ()  # what a registered model may contain besides scikit-learn's own classes
     hidden_inputs: Literal["on", "warn", "off"] = "on"  # a step that has some is not cached; only told; not looked for
+    pools: dict[str, int] = {}  # name -> how many steps of all runs in this run log may have a place of it at once
     allow_pickle: bool = False  # let models that other tools registered as pickles run their code
 
     @property
@@ -58,19 +60,21 @@ class Workers:
 _KEYS: dict[str, type] = {
     "runs": str, "artifacts": str, "tracking": str, "workers": Workers, "durability": str, "seed": int, "home": str,
     "backend": str, "image": str, "form": str, "endpoint": str, "dags": str, "python": str, "engine_python": str,
-    "secret": str, "accelerator": str,
-    "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
+    "secret": str, "accelerator": str, "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
+    "pools": dict,
 }  # fmt: skip
 
 _LARGEST_SEED = 2**32 - 1
 
 _SHOWN: dict[type, str] = {
     str: "text", int: "a whole number", bool: "true or false", list: "a list", Workers: FORMS,
+    dict: "numbers by name: gpu=1,io=4",
 }  # fmt: skip
 _PARSED: dict[type, Any] = {
     Workers: lambda text: _workers(text),
     bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     list: lambda text: tuple(filter(None, text.split(","))),
+    dict: lambda text: {name: int(size) for name, size in (each.split("=") for each in text.split(",") if each)},
 }
 
 
@@ -90,9 +94,12 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
             )
         if not isinstance(profiles[chosen], dict):
             raise ConfigError(f"{source}: 'profiles.{chosen}' is not a table", hint=f"write [profiles.{chosen}]")
-        values |= _checked(profiles[chosen], f"{source} [profiles.{chosen}]")
-    values |= _environment()
+        _override(values, _checked(profiles[chosen], f"{source} [profiles.{chosen}]"))
+    _override(values, _environment())
     values |= {key: value for key, value in flags.items() if value is not None}
+    for pool, size in values.get("pools", {}).items():
+        if type(size) is not int or size < 1:
+            raise ConfigError(f"pool '{pool}' has {size!r} places", hint=f"write a number from 1 up: {pool} = 1")
     home = values.pop("home", None) or os.path.join(root, ".penstock")
     if values.get("durability", "normal") not in ("normal", "full"):
         raise ConfigError(f"durability is {values['durability']!r}", hint="write 'normal' or 'full'")
@@ -107,6 +114,28 @@ def load_settings(root: str, *, profile: str | None = None, **flags: Any) -> Set
             f"seed is {values['seed']}", hint=f"write a number from 0 to {_LARGEST_SEED}, which every generator takes"
         )
     return Settings(root=root, home=os.path.join(root, home), profile=chosen, **values)
+
+
+def _override(values: dict[str, Any], later: dict[str, Any]) -> None:
+    """Later wins; of pools, one by one."""
+    pools = {**values.get("pools", {}), **later.get("pools", {})}
+    values |= later
+    if pools:
+        values["pools"] = pools
+
+
+def check_pools(graph: Graph, settings: Settings) -> None:
+    """Every pool that a step needs has a size. Raises ConfigError with the line to write."""
+    for node in graph.nodes:
+        pool = node.options.pool
+        if pool is not None and pool not in settings.pools:
+            near = did_you_mean(pool, list(settings.pools)) if settings.pools else ""
+            raise ConfigError(
+                f"step '{node.name}' needs a place of pool '{pool}', and no setting says how many there are",
+                hint=(f"{near}; " if near.startswith("did") else "")
+                + f"write in penstock.toml: [pools] {pool} = 1 (on two lines), or set PENSTOCK_POOLS={pool}=1",
+                where=node.where,
+            )
 
 
 def _file_table(root: Path) -> tuple[dict[str, Any], str]:

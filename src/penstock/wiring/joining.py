@@ -22,6 +22,7 @@ from ..engine.single import StepSession
 from ..graph import Graph
 from ..ports.records import RunRecord
 from ..ports.runlog import Store
+from .config import check_pools
 from .manifest import Manifest, read_manifest
 from .project import Project
 from .runner import Ask, create_run, pipeline_of
@@ -60,6 +61,7 @@ def joined(
     graph = manifest.graph
     if record.manifest != digest_bytes(graph.to_json()):
         graph = Graph.from_json(store.manifest(record.manifest))  # deployed anew since, or resumed with other code
+    check_pools(graph, manifest.settings)
     services = project.services(graph)
     return StepSession(graph, record, store, services, worker_module=MODULE, engine=asked.engine, told=told)
 

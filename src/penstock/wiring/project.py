@@ -96,6 +96,7 @@ class Project:
             checkpoints=str(self.home / "checkpoints"),
             hidden=self.settings.hidden_inputs,
             own=[os.path.join(os.path.abspath(self.home), ""), *self._local_artifacts()],
+            pools=self.settings.pools,
             boot={"settings": msgspec.structs.asdict(self.settings), "entry": graph.target, "path": list(sys.path)},
         )
 

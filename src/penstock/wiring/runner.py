@@ -29,7 +29,8 @@ from ..ports.records import ENGINE_HOST, RunRecord, RunState, RunSummary
 from ..ports.runlog import RunQuery
 from ..ports.runner import TracedPipeline
 from ..stores.runlog import IN_MEMORY
-from .config import Settings, load_settings
+from .active import active
+from .config import Settings, check_pools, load_settings
 from .manifest import write_manifest
 from .places import open_cluster, place_of
 from .project import Project
@@ -53,6 +54,7 @@ class Ask(msgspec.Struct, frozen=True):
     trigger: str = "manual"
     logical_time: int | None = None
     echo: bool = True
+    wait: bool = False  # where as many runs as may be active are: for one of them to end, instead of refusing
 
 
 class LocalRunner:
@@ -88,8 +90,11 @@ class LocalRunner:
         ask = _ask(options)
         project = self.project(traced.root, ask.profile)
         graph = with_payloads(traced)
+        check_pools(graph, project.settings)
         services = project.services(graph, traced.functions)
-        with _place(ask, project) as place:
+        if ask.idempotency_key is not None and (known_id := project.store.run_of_key(ask.idempotency_key)) is not None:
+            return self._finished(project, services, graph, find_run(project, known_id).record)
+        with active(project, graph, listener, wait=ask.wait), _place(ask, project) as place:
             record, known = create_run(project, services, graph, parameters, ask)
             if known:
                 return self._finished(project, services, graph, record)
@@ -137,6 +142,7 @@ class LocalRunner:
             seen = environment()
             kept = _kept(graph, view, earlier, code["steps"], services)
             record = msgspec.structs.replace(record, manifest=manifest, code=code, environment=seen)
+        check_pools(graph, project.settings)
         resumed = RunResumed(
             at=project.clock.now_us(),
             epoch=view.epoch + 1,
@@ -148,7 +154,7 @@ class LocalRunner:
             earlier_code=earlier,
             kept=kept,
         )
-        with _place(ask, project) as place:
+        with active(project, graph, listener, wait=ask.wait), _place(ask, project) as place:
             project.store.append(record.id, view.epoch, [resumed])
             view.apply(resumed)
             if lost := self._lost(view, services):

@@ -153,6 +153,10 @@ class EngineRunner:
 def _ask(options: dict[str, Any], label: str) -> Ask:
     """How the run is to go. What only the local engine can do is refused, not dropped."""
     ask = Ask(**options)
+    if ask.wait:
+        raise UsageError(
+            f"'wait' is for runs on this machine: {label} itself keeps max_active_runs", hint="leave it out"
+        )
     if ask.workers is not None or ask.one_process_per_step:
         given = "workers" if ask.workers is not None else "one_process_per_step"
         raise UsageError(

@@ -169,7 +169,9 @@ def main() -> None:
 
 
 def _run(passes: Passes, teller: Teller) -> None:
-    project = Project(passes.settings)
+    pools = {node.options.pool: 1 for graph in passes.graphs for node in graph.nodes if node.options.pool is not None}
+    # The store is the experiments' own, so a place is shared with nobody, however many there are now.
+    project = Project(msgspec.structs.replace(passes.settings, pools={**pools, **passes.settings.pools}))
     runner = LocalRunner(project=project)
     if passes.seed_globals:
         _seed_globals(passes.settings.seed)

@@ -2,7 +2,22 @@
 
 from typing import NamedTuple
 
-from penstock import Cron, Grow, Limits, Retry, Static, deploy, gate, notify, optional, pipeline, register, step, when
+from penstock import (
+    Cron,
+    Grow,
+    Limits,
+    OnData,
+    Retry,
+    Static,
+    deploy,
+    gate,
+    notify,
+    optional,
+    pipeline,
+    register,
+    step,
+    when,
+)
 
 
 class Split(NamedTuple):
@@ -81,5 +96,10 @@ Limits(memory="2Gi", on_out_of_memory=2.0)  # expect: arg-type | reportArgumentT
 Grow(cap=1.5)  # expect: arg-type | reportArgumentType
 Limits(memory=1.5)  # expect: arg-type | reportArgumentType
 Cron("0 3 * * *", timezone="UTC")  # expect: call-arg | reportCallIssue
+Cron("0 3 * * *", catch_up="yes")  # expect: arg-type | reportArgumentType
+OnData(3)  # expect: arg-type | reportArgumentType
+step(max_parallel="4")  # expect: call-overload | reportArgumentType
+pipeline(schedule="0 3 * * *")  # expect: call-overload | reportArgumentType
+pipeline(max_active_runs="1")  # expect: call-overload | reportArgumentType
 churn.run(times="a")  # expect: arg-type | reportArgumentType
 churn.run()  # expect: call-arg | reportCallIssue

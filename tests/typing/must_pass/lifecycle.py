@@ -1,7 +1,7 @@
 """A user's pipelines: every value has its real type, and a strict type checker has nothing to say."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import NamedTuple, assert_type
 
 from penstock import (
@@ -14,6 +14,7 @@ from penstock import (
     Limits,
     ModelVersion,
     Notification,
+    OnData,
     Pipeline,
     Quarantine,
     Resources,
@@ -163,3 +164,23 @@ def once() -> int | None:
 @pipeline
 def told() -> None:
     assert_type(notify("done", to="log:", fields={"auc": 0.9}), Notification)
+
+
+@step(max_parallel=4, pool="gpu", updates="s3://raw/orders")
+def one_by_one(number: int) -> int:
+    return number
+
+
+@step(updates=["s3://raw/orders", "s3://raw/prices"])
+async def written() -> int:
+    return 1
+
+
+@pipeline(schedule=OnData("s3://raw/orders", "s3://raw/prices"), max_active_runs=1)
+def on_data() -> list[int]:
+    return one_by_one.with_options(pool=None).map(number=[written()])
+
+
+@pipeline(schedule=Cron("0 3 * * *", catch_up=True, start=date(2026, 1, 1)))
+def nightly() -> int:
+    return one_by_one(1)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.authoring.identity import load_file
+from penstock.authoring.options import Cron, OnData
 from penstock.authoring.options import Secret as secret
 from penstock.authoring.pipeline import Pipeline
 from penstock.core.errors import DefinitionError, ParameterError
@@ -201,3 +202,36 @@ def test_several_results_keep_their_class(user_file: Any) -> None:
     graph = module.both.trace().graph
     assert graph.result == Fields("churn.py:Both", ("a", "b"), (Output("one"), Value("2")))
     assert Graph.from_json(graph.to_json()).result == graph.result
+
+
+def test_options_that_bound_and_schedule_reach_the_graph(user_file: Any) -> None:
+    module = user_file("""
+from datetime import date
+from penstock import Cron, OnData, pipeline, step
+
+@step(max_parallel=4, pool="big-gpu_1", updates=("s3://raw/a", "s3://raw/b", "s3://raw/a"))
+def one(x: int) -> int:
+    return x
+
+@pipeline(schedule=OnData("s3://raw/a", "s3://raw/b"), max_active_runs=2)
+def by_data() -> list[int]:
+    return one.map(x=[1, 2])
+
+@pipeline(schedule=Cron("0 3 * * *", catch_up=True, start=date(2026, 1, 1)))
+def by_time() -> int:
+    return one.with_options(pool=None, max_parallel=None, updates="s3://raw/c")(1)
+""")
+    graph = module.by_data.trace().graph
+    assert (graph.schedule, graph.on_data, graph.max_active_runs) == (None, ("s3://raw/a", "s3://raw/b"), 2)
+    options = graph.node("one").options
+    assert (options.max_parallel, options.pool, options.updates) == (4, "big-gpu_1", ("s3://raw/a", "s3://raw/b"))
+    graph = module.by_time.trace().graph
+    assert graph.schedule == Cron("0 3 * * *", catch_up=True, start="2026-01-01")
+    assert (graph.on_data, graph.max_active_runs) == ((), None)
+    options = graph.node("one").options
+    assert (options.max_parallel, options.pool, options.updates) == (None, None, ("s3://raw/c",))
+    assert Graph.from_json(graph.to_json()) == graph
+
+
+def test_a_schedule_by_data_shows_as_it_is_written() -> None:
+    assert repr(OnData("s3://raw/a", "s3://raw/b")) == "OnData('s3://raw/a', 's3://raw/b')"

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import ConfigError
-from penstock.graph import Graph
-from penstock.wiring.config import Settings, load_settings
+from penstock.core.location import Location
+from penstock.graph import Graph, Node, StepOptions
+from penstock.wiring.config import Settings, check_pools, load_settings
 from penstock.wiring.manifest import read_manifest, write_manifest
 from penstock.wiring.project import Project
 
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORKERS", "RUNS", "ARTIFACTS", "TRACKING", "HOME", "PROFILE", "DURABILITY", "SEED", "ROOT"):
+    for name in ("WORKERS", "RUNS", "ARTIFACTS", "TRACKING", "HOME", "PROFILE", "DURABILITY", "SEED", "ROOT", "POOLS"):
         monkeypatch.delenv(f"PENSTOCK_{name}", raising=False)
 
 
@@ -109,3 +110,48 @@ def test_a_manifest_holds_no_password_and_comes_back(tmp_path: Path) -> None:
     assert "hush" not in path.read_text()
     found = read_manifest(f"file://{path}")
     assert (found.settings.runs, found.graph.pipeline) == ("postgresql://ml@db/x", "p")
+
+
+def test_pools_are_numbers_by_name_and_later_ones_win_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "[pools]\ngpu = 1\nio = 8\n[profiles.prod.pools]\ngpu = 4\n"
+    assert settings(tmp_path, text).pools == {"gpu": 1, "io": 8}
+    assert settings(tmp_path, text, profile="prod").pools == {"gpu": 4, "io": 8}
+    monkeypatch.setenv("PENSTOCK_POOLS", "gpu=2,tape=1")
+    assert settings(tmp_path, text, profile="prod").pools == {"gpu": 2, "io": 8, "tape": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["[pools]\ngpu = 0\n", "[pools]\ngpu = 'one'\n", "[pools]\ngpu = true\n", "pools = 3\n"]
+)
+def test_a_pool_has_at_least_one_place(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"pool 'gpu' has .* places\n.*from 1 up|'pools' is 3, but it takes numbers"):
+        settings(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["gpu", "gpu=x", "gpu=1=2", "gpu=0"])
+def test_a_mistake_in_the_variable_for_pools_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("PENSTOCK_POOLS", text)
+    with pytest.raises(ConfigError, match=r"POOLS is|pool .gpu. has 0"):
+        settings(tmp_path)
+
+
+def test_a_pool_that_no_setting_knows_is_an_error_with_the_line_to_write(tmp_path: Path) -> None:
+    node = Node("fit", "p.py:fit", options=StepOptions(pool="gpus"), where=Location("p.py", 7))
+    graph = Graph("p", "p.py:p", (node,))
+    with pytest.raises(ConfigError) as caught:
+        check_pools(graph, settings(tmp_path, "[pools]\ngpu = 1\n"))
+    told = str(caught.value)
+    assert told.startswith("p.py:7: step 'fit' needs a place of pool 'gpus'")
+    assert "did you mean 'gpu'?" in told
+    assert "[pools] gpus = 1" in told
+    check_pools(graph, settings(tmp_path, "[pools]\ngpus = 1\n"))
+
+
+def test_a_manifest_carries_the_pools_to_other_processes(tmp_path: Path) -> None:
+    found = settings(tmp_path, "[pools]\ngpu = 3\n")
+    path = write_manifest(found, Graph("p", "p.py:p"), tmp_path / "m.json")
+    assert read_manifest(str(path)).settings.pools == {"gpu": 3}

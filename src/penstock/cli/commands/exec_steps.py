@@ -11,8 +11,8 @@ from typing import Any
 
 from ...core.errors import PenstockError
 from ...engine.closing import close_run
-from ...engine.expanding import expand
 from ...engine.processes import StepExit
+from ...engine.settling import execute_settled, expand_settled
 from ...engine.single import StepSession
 from ...ports.records import RunState, StepState
 from ..app import told as error_text
@@ -32,7 +32,8 @@ reads one JSON object per line from stdin, answers one or more per line on stdou
                                                          {"id": 1, "exit": 0, "state": "succeeded", "message": "…"}
   {"id": 2, "map": "fit"}                                {"id": 2, "indexes": ["0", "1"]}
   {"id": 3, "end": ""}                                   {"id": 3, "exit": 0, "state": "succeeded"}
-exit codes are those of `penstock exec-step` and `exec-end`; one request at a time. The first line it writes is
+exit codes are those of `penstock exec-step` and `exec-end`; with 75 there is "retry_in": seconds until the next attempt
+may begin. One request at a time. The first line it writes is
 {"ready": true, "run": "…"}, or {"error": "…"} where it cannot begin.
 
 examples:
@@ -87,7 +88,7 @@ def _answers() -> Callable[[dict[str, Any]], None]:
 def _answered(session: StepSession, asked: dict[str, Any]) -> dict[str, Any]:
     try:
         if "map" in asked:
-            return {"indexes": expand(session, asked["map"])}
+            return {"indexes": expand_settled(session, asked["map"])}
         if "end" in asked:
             state = close_run(session, _STATES[asked["end"]])
             return {
@@ -101,9 +102,16 @@ def _answered(session: StepSession, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ran(session: StepSession, step: str, index: str, attempt: int | None) -> dict[str, Any]:
-    code, event = session.execute(step, index, attempt)
+    code, event = execute_settled(session, step, index, attempt)
     session.catch_up()
-    state = session.view.step(step, index).state
-    if code is StepExit.DONE and state is StepState.SKIPPED:
+    run = session.view.step(step, index)
+    if code is StepExit.DONE and run.state is StepState.SKIPPED:
         code = StepExit.SKIPPED
-    return {"exit": int(code), "state": state.value, "message": told(session, step, index, code, event)}
+    answer: dict[str, Any] = {
+        "exit": int(code),
+        "state": run.state.value,
+        "message": told(session, step, index, code, event),
+    }
+    if code is StepExit.RETRY and run.retry_at is not None:
+        answer["retry_in"] = max(0.0, (run.retry_at - session.services.clock.now_us()) / 1e6)
+    return answer

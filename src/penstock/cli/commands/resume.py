@@ -63,6 +63,7 @@ def execute(arguments: argparse.Namespace) -> int:
             check=False,
             workers=arguments.workers,
             one_process_per_step=arguments.one_process_per_step,
+            wait=arguments.wait,
             **how,
         ),
     )

@@ -65,11 +65,12 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     add(
         "--workers",
         type=workers,
-        metavar="N|ray|dask",
-        help="steps at the same time (default: one per processor), or the cluster that runs them: ray, ray:N, "
+        metavar="WHERE",
+        help="how many steps at the same time (default: one per processor), or a cluster: ray, ray:N, "
         "ray://HOST:10001, dask, dask:N, dask://HOST:8786",
     )
     add("--one-process-per-step", action="store_true", help="every step in a process of its own, by `exec-step`")
+    add("--wait", action="store_true", help="where so many runs are active as may be: wait for one to end")
     add("--fail-on-gate", action="store_true", help="exit code 3 when a gate refuses")
     add("--quiet", "-q", action="store_true", help="say nothing unless the run does not succeed")
 
@@ -111,7 +112,11 @@ def execute(arguments: argparse.Namespace) -> int:
         "idempotency_key": arguments.idempotency_key,
         "trigger": "cli",
     }
-    options |= {"workers": arguments.workers, "one_process_per_step": arguments.one_process_per_step}
+    options |= {
+        "workers": arguments.workers,
+        "one_process_per_step": arguments.one_process_per_step,
+        "wait": arguments.wait,
+    }
     if engine == LOCAL:
         runner = LocalRunner(settings)
         return watched(arguments, lambda how: runner.run(built, parameters, check=False, **options, **how))

@@ -366,7 +366,7 @@ def _step_page(
                 f"{each.number}",
                 shown_state(state_shown(each.state, state)),
                 shown_seconds(each.seconds),
-                f"pid {each.pid} on {each.host}",
+                f"pid {each.pid} on {each.host}" if each.pid else f"on {each.host}",
                 f"limit {shown_size(limits[each.number])}" if each.number in limits else "",
                 shortened(failure_shown(each.failure), 80) if each.failure is not None else "",
             ]

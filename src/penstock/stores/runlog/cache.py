@@ -27,12 +27,23 @@ class CachePart(LivenessPart):
     def forget(self, key: str, run_id: str) -> None:
         self.database.run("forget_cache_entry", (packed(key), run_id))
 
-    def lease(self, key: str, owner: str, seconds: float) -> bool:
+    def lease(self, key: str, owner: str, seconds: float, *, while_alive: bool = False) -> bool:
+        holder = self.find_holder(key) if while_alive else None
+        if holder == owner:
+            holder = None
+        if holder is not None and self._locks.held(self._voucher(holder)):
+            return False  # it lives, whatever the clock says of its lease
         vouched = self._vouch(owner)
         taken = self._take(key, owner, seconds)
         if vouched and not taken:
             self._locks.drop(self._voucher(owner))
+        if taken and holder is not None:
+            self._locks.remove(self._voucher(holder))
         return taken
+
+    def find_holder(self, key: str) -> str | None:
+        held = self.database.one("cache_lease", (packed(key),))
+        return None if held is None else str(held[0])
 
     def _take(self, key: str, owner: str, seconds: float) -> bool:
         now = self.database.now_us()

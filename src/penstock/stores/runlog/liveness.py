@@ -53,6 +53,10 @@ class Locks(Protocol):
         """Clear away what a dead holder left."""
         ...
 
+    def close(self) -> None:
+        """Let go of all that is left, as a process does that ends."""
+        ...
+
 
 class FileLocks:
     """`flock` on a file per run. The file exists while it is held, or after its holder died."""
@@ -115,6 +119,10 @@ class FileLocks:
             if self.held(name) is False:
                 _unlink(self._path(name))
 
+    def close(self) -> None:
+        for run_id in list(self._descriptors):
+            self.abandon(run_id)
+
     def _below(self, run_id: str) -> list[str]:
         """What dead holders inside the run left: their names begin with the run's."""
         head = f"{run_id}_"
@@ -162,6 +170,9 @@ class MemoryLocks:
 
     def remove(self, run_id: str) -> None:
         self._held.discard(run_id)
+
+    def close(self) -> None:
+        self._held.clear()
 
 
 class LivenessPart:

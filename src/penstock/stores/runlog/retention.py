@@ -94,6 +94,7 @@ class RetentionPart(RunsPart):
         for run_id in list(self._epochs):
             self.release(run_id)
         self.flush()
+        self._locks.close()
         self.database.close()
 
     _closed: bool
