@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic, sleep
 
 from ..core.errors import PenstockError, StoreUnavailableError
-from ..engine.processes import LIFELINE, die_with_engine
+from ..engine.processes import LIFELINE, StepExit, die_with_engine
 from ..engine.processtree import adopt_orphans
 from ..engine.single import StepSession
 from ..ports.runlog import Store
@@ -66,6 +66,9 @@ def for_an_engine(arguments: argparse.Namespace, execute: Callable[[argparse.Nam
     """The usual exit codes mean something else to an engine: whatever keeps a command from beginning is 2."""
     try:
         return execute(arguments)
+    except StoreUnavailableError as error:
+        tell(error, as_json=arguments.json)
+        return int(StepExit.RETRY)  # nothing is wrong with the step: another attempt may reach the store
     except PenstockError as error:
         tell(error, as_json=arguments.json)
         return Exit.USAGE

@@ -33,7 +33,7 @@ def expand_settled(session: StepSession, scope: str, below: str = "") -> list[st
 def settle(session: StepSession) -> bool:
     """Record, for every step that can never start, why: what it needs failed or was skipped. Whether there was any."""
     session.catch_up()
-    if session.view.finished is not None:
+    if session.view.finished is not None or not session.is_ours:
         return False
     frontier, any_settled = Frontier(session.graph), False
     while frontier.ready or frontier.open_more():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...core.errors import UsageError
 from ...engine.processes import StepExit
 from ...engine.settling import execute_settled
 from ...engine.single import StepSession
@@ -80,6 +81,8 @@ def _run(session: StepSession, arguments: argparse.Namespace) -> tuple[int, Step
     codes: list[StepExit] = []
     event: StepEvent | None = None
     indexes = arguments.index.split(",")
+    if len(indexes) > 1 and arguments.handed is not None:
+        raise UsageError("--executor-input speaks of one element, but --index gives several")
     for index in indexes:
         code, event = execute_settled(session, arguments.step, index, arguments.engine_attempt)
         codes.append(code)
