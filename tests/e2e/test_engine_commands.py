@@ -343,6 +343,37 @@ def main() -> None:
     assert engine.states() == {"bad": "failed", "other": "cancelled"}
 
 
+def test_what_is_left_of_a_run_that_was_stopped_is_cancelled_wherever_it_stands(lab: Lab) -> None:
+    lab.write("""
+@step
+def bad() -> int:
+    raise ValueError("no")
+
+@step
+def other() -> list[int]:
+    return [1, 2]
+
+@step
+def each(x: int) -> int:
+    return x
+
+@step
+def behind(xs: list[int]) -> int:
+    return sum(xs)
+
+@pipeline(fail_fast=True)
+def main() -> int:
+    bad()
+    return behind(each.map(x=other()))
+""")
+    calm = lab.run(cache=False)
+    engine = Engine(lab)
+    assert engine.step("bad") is StepExit.FAILED
+    assert engine.step("other") is StepExit.FAILED
+    assert engine.end() is calm.state is RunState.FAILED
+    assert engine.states() == {run.step: run.state.value for run in calm.steps}
+
+
 MAPS = """
 @step
 def shops() -> list[str]:

@@ -72,10 +72,20 @@ class Lab:
 
     def start_worker(self, name: str) -> None:
         command: Sequence[str | Path] = [program("prefect", "prefect"), "worker", "start", "--pool", POOL]
-        self.server.start(name, [*command, "--type", "process"], environment=self.environment)
+        self.server.start(name, [*command, "--type", "process", "--name", name], environment=self.environment)
+
+        def polls() -> bool:
+            workers = self.server.ask("POST", f"work_pools/{POOL}/workers/filter", {})
+            return any(each["name"] == name and each["status"] == "ONLINE" for each in workers)
+
+        self.server.processes.wait_until("the worker polls", polls, timeout=60)
 
     def newest(self, flow: str) -> dict[str, Any]:
-        return self.server.flow_runs(flow)[-1]
+        """The latest run that somebody started; a schedule makes many in advance."""
+        return self.started(flow)[-1]
+
+    def started(self, flow: str) -> list[dict[str, Any]]:
+        return [each for each in self.server.flow_runs(flow) if not each["auto_scheduled"]]
 
     def states(self, flow_run: str) -> dict[str, str]:
         """Task run -> the name of its state."""

@@ -36,11 +36,11 @@ def lab(prefect_server: Prefect, tmp_path: Path) -> Lab:
 @pytest.fixture
 def worker(lab: Lab) -> Iterator[None]:
     lab.penstock("deploy", str(lab.write("first.py", NIGHTLY.replace("NAME", "first"))), "--on", "prefect")
-    lab.start_worker("worker")
+    lab.start_worker(f"worker-{lab.folder.name}")
     try:
         yield
     finally:
-        lab.server.processes.stop_one("worker")
+        lab.server.processes.stop_one(f"worker-{lab.folder.name}")
 
 
 def deployment(lab: Lab, name: str) -> dict[str, object]:
@@ -82,7 +82,8 @@ def test_two_deployments_at_once_leave_one_of_them_whole(lab: Lab) -> None:
     lab.write("one.py", NIGHTLY.replace("NAME", "twice"))
     lab.write("two.py", NIGHTLY.replace("NAME", "twice").replace("0 3", "0 4"))
     both = [lab.start("deploy", file, "--on", "prefect") for file in ("one.py", "two.py")]
-    assert [each.wait(timeout=120) for each in both] == [0, 0]
+    told = [each.communicate(timeout=120)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], told
     found = deployment(lab, "twice")
     (schedule,) = found["schedules"]  # type: ignore[misc]
     (step,) = found["pull_steps"]  # type: ignore[misc]
@@ -94,7 +95,7 @@ def test_two_deployments_at_once_leave_one_of_them_whole(lab: Lab) -> None:
 def test_a_run_that_penstock_starts_has_its_id_there_and_its_end_here(lab: Lab) -> None:
     lab.write("told.py", NIGHTLY.replace("NAME", "told"))
     done = lab.penstock("run", "told.py", "--on", "prefect", "--x", "21")
-    flow_run = lab.newest("told")
+    flow_run = lab.server.wait_for_flow_run(lab.newest("told")["id"])
     assert flow_run["state_type"] == "COMPLETED"
     assert flow_run["parameters"] == {"x": 21}
     assert lab.output(flow_run["name"], "double") == 42
@@ -157,7 +158,8 @@ def long() -> None: sleep()
     lab.server.processes.wait_until("it has begun", lambda: (lab.folder / "begun").exists(), timeout=60)
     lab.penstock("cancel", lab.newest("long")["name"])
     assert lab.server.wait_for_flow_run(lab.newest("long")["id"])["state_type"] in ("CANCELLED", "CRASHED")
-    assert following.wait(timeout=60) != 0
+    following.communicate(timeout=60)
+    assert following.returncode != 0
     assert lab.shown(lab.newest("long")["name"])["state"] == "cancelled"
 
 
@@ -201,12 +203,12 @@ def write_prices() -> int: return prices()
     lab.write(
         "reader.py",
         """
-from penstock import pipeline, step
+from penstock import OnData, pipeline, step
 
 @step(cache=False)
 def read() -> int: return 3
 
-@pipeline(on_data=["file:///shop/orders", "file:///shop/prices"])
+@pipeline(schedule=OnData("file:///shop/orders", "file:///shop/prices"))
 def reader() -> int: return read()
 """,
     )
@@ -216,7 +218,7 @@ def reader() -> int: return read()
     lab.penstock("run", "writers.py:write_prices", "--on", "prefect")
     (run,) = lab.server.wait_for_flow_runs("reader", 1)
     assert lab.server.wait_for_flow_run(run["id"])["state_type"] == "COMPLETED"
-    lab.write("reader.py", (lab.folder / "reader.py").read_text().replace("(on_data=[", "  # (on_data=["))
+    lab.write("reader.py", (lab.folder / "reader.py").read_text().replace("(schedule=", "  # (schedule="))
     lab.penstock("deploy", "reader.py", "--on", "prefect")
     assert [x for x in lab.server.ask("POST", "automations/filter", {}) if "reader" in x["name"]] == []
 
@@ -246,13 +248,22 @@ def test_without_anybody_who_would_run_it_nothing_is_started(lab: Lab) -> None:
     said = lab.penstock("run", "alone.py", "--on", "prefect", fails=True, more=pool).stderr
     assert "no worker polls the work pool 'nobodys'" in said
     assert "prefect worker start --pool nobodys" in said
-    assert lab.server.flow_runs("alone") == []
+    assert lab.started("alone") == []
 
 
-def test_a_pool_without_a_limit_and_a_pool_of_containers_are_refused(lab: Lab) -> None:
-    lab.write("limited.py", NIGHTLY.replace("NAME", "limited").replace("@step", '@step(pool="unheard-of")'))
-    said = lab.penstock("deploy", "limited.py", "--on", "prefect", fails=True).stderr
-    assert "prefect concurrency-limit create unheard-of" in said
+def test_a_pool_of_the_settings_is_a_limit_there_unless_somebody_has_set_one(lab: Lab) -> None:
+    lab.write("penstock.toml", "[pools]\ntills = 3\n")
+    lab.write("limited.py", NIGHTLY.replace("NAME", "limited").replace("@step", '@step(pool="tills")'))
+    lab.penstock("deploy", "limited.py", "--on", "prefect")
+    assert lab.server.ask("GET", "v2/concurrency_limits/tag:tills")["limit"] == 3
+    lab.server.ask("PATCH", "v2/concurrency_limits/tag:tills", {"limit": 1})
+    told = lab.penstock("deploy", "limited.py", "--on", "prefect").stdout
+    assert "pool tills: 1 places there, 3 in the settings" in told
+    assert lab.server.ask("GET", "v2/concurrency_limits/tag:tills")["limit"] == 1
+    lab.server.ask("DELETE", "v2/concurrency_limits/tag:tills")
+
+
+def test_a_work_pool_of_containers_is_refused(lab: Lab) -> None:
     lab.server.ask("POST", "work_pools/", {"name": "boxes", "type": "docker"})
     lab.write("plain.py", NIGHTLY.replace("NAME", "plain"))
     said = lab.penstock(

@@ -70,7 +70,10 @@ def _decide_rest(session: StepSession) -> list[StepRun]:
             _expand(session, frontier, item)
             continue
         run = view.step(item.name, item.index)
-        if not run.state.done:
+        if not run.state.done and view.cancel_requested:  # whoever stops a run says no more of what is left
+            because = _why_not(session, run)
+            record(StepCancelled(at=clock.now_us(), step=item.name, index=item.index, because=because))
+        elif not run.state.done:
             verdict = resolver.arguments(session.graph.node(item.name), item.index)
             kind: type[StepSkipped | StepBlocked | StepCancelled] = StepCancelled
             if isinstance(verdict, Skipped | Blocked):
@@ -84,8 +87,19 @@ def _decide_rest(session: StepSession) -> list[StepRun]:
 
 
 def _expand(session: StepSession, frontier: Frontier, item: Item) -> None:
-    size = session.launcher.resolver.expand(item.name, item.index)
     now = session.services.clock.now_us()
+    if session.view.cancel_requested and (item.name, item.index) not in session.view.sizes:
+        session.append(
+            *(
+                StepCancelled(at=now, step=name, index=item.index, because=_why_not(session, run))
+                for name in frontier.inside(item.name)
+                if not (run := session.view.step(name, item.index)).state.done
+            )
+        )
+        session.catch_up()
+        frontier.closed(item.name, item.index)
+        return
+    size = session.launcher.resolver.expand(item.name, item.index)
     if isinstance(size, int):
         if session.view.sizes.get((item.name, item.index)) != size:
             session.append(MapExpanded(at=now, scope=item.name, index=item.index, size=size))

@@ -105,6 +105,7 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""  # the file as the user named it, for the head of generated files
     version: str = ""  # of penstock
     waived: tuple[str, ...] = ()
+    pools: Mapping[str, int] = {}  # those that its steps need -> how many places each has
 
 
 class Bundle(msgspec.Struct, frozen=True):

@@ -61,7 +61,14 @@ def blueprint(
         source=source or graph.target.partition(":")[0],
         version=metadata.version("penstock"),
         waived=tuple(accepted),
+        pools={
+            pool: settings.pools[pool] for pool in sorted(_pools(graph)) if pool in settings.pools
+        },  # one that no setting knows is an error of its own
     )
+
+
+def _pools(graph: Graph) -> set[str]:
+    return {node.options.pool for node in graph.nodes if node.options.pool is not None}
 
 
 def places(settings: Settings) -> Places:

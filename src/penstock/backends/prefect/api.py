@@ -23,6 +23,10 @@ class NotThere(BackendError):
     """Prefect knows no such thing (404)."""
 
 
+class AlreadyThere(BackendError):
+    """Somebody else has made it just now (409)."""
+
+
 class _Busy(BackendError):
     """Prefect cannot answer at the moment (429, 502, 503)."""
 
@@ -91,6 +95,8 @@ class Api:
         told = f"Prefect at {self.url} answered {method} {path} with {error.code}: {_detail(detail)}"
         if error.code == 404:
             return NotThere(told, hint="is `endpoint` the URL of its API? It ends with /api")
+        if error.code == 409:
+            return AlreadyThere(told)
         if error.code in (401, 403):
             return BackendError(told, hint="set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING, in the environment")
         if error.code in (429, 502, 503):

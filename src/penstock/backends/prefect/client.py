@@ -13,7 +13,7 @@ from ...core.errors import BackendError
 from ...graph import Graph
 from ...ports.backend import Blueprint, Bundle, EngineRun, EngineState, Places
 from ...ports.records import RunState
-from .api import Api, NotThere, quoted
+from .api import AlreadyThere, Api, NotThere, quoted
 from .parameters import parameter_schema
 from .writing import SERVED, entry_file, flow_function
 
@@ -41,7 +41,7 @@ class Client:
         """Write the files where a worker on this machine reads them, and register the deployment."""
         self._api.check_version()
         graph = blueprint.graph
-        self._check_pools(graph)
+        limits = self._make_limits(blueprint)
         served = blueprint.form == SERVED
         if not served:
             self._need_pool()
@@ -51,7 +51,7 @@ class Client:
         deployment = self._api.post("/deployments/", record)
         self._follow_data(graph, blueprint, deployment["id"])
         where = f"{self._api.ui}/deployments/deployment/{deployment['id']}"
-        told = f"Prefect knows {graph.pipeline}/{record['name']}: {where}\n  the flow: {folder / bundle.entry}"
+        told = f"Prefect knows {graph.pipeline}/{record['name']}: {where}\n  the flow: {folder / bundle.entry}{limits}"
         if served:
             return f"{told}\n  it runs while this does: {self._python} {folder / bundle.entry} serve"
         if self._ready():
@@ -110,15 +110,18 @@ class Client:
             return None
         return found
 
-    def _check_pools(self, graph: Graph) -> None:
-        for pool in sorted({node.options.pool for node in graph.nodes if node.options.pool}):
+    def _make_limits(self, blueprint: Blueprint) -> str:
+        """Pools as limits of Prefect's own. One that is there stays as it is: somebody may have set it. In words."""
+        told = ""
+        for pool, places in blueprint.pools.items():
             try:
-                self._api.get(f"/v2/concurrency_limits/{quoted(f'tag:{pool}')}")
+                limit = self._api.get(f"/v2/concurrency_limits/{quoted(f'tag:{pool}')}")["limit"]
             except NotThere:
-                raise BackendError(
-                    f"this Prefect server has no limit for the pool '{pool}', so its steps would run without one",
-                    hint=f"prefect concurrency-limit create {pool} 1 (or how many places it has)",
-                ) from None
+                self._api.post("/concurrency_limits/", {"tag": pool, "concurrency_limit": places})
+                continue
+            if limit != places:
+                told += f"\n  pool {pool}: {limit} places there, {places} in the settings; fewer counts"
+        return told
 
     def _follow_data(self, graph: Graph, blueprint: Blueprint, deployment_id: str) -> None:
         """An automation that starts a run when all data that the pipeline waits for was updated."""
@@ -150,10 +153,10 @@ class Client:
     def _need_pool(self) -> None:
         """The work pool is there, and its workers start processes on this machine."""
         try:
-            pool = self._api.get(f"/work_pools/{quoted(self._pool)}")
-        except NotThere:
             self._api.post("/work_pools/", {"name": self._pool, "type": "process", "description": "Made by penstock"})
             return
+        except AlreadyThere:
+            pool = self._api.get(f"/work_pools/{quoted(self._pool)}")
         if pool["type"] != "process":
             raise BackendError(
                 f"the work pool '{self._pool}' starts a {pool['type']}; penstock's flows run in a process pool",

@@ -56,7 +56,7 @@ _ROWS: dict[str, Verdict] = {
     "reads": emulated(f"{_LAUNCHER} observes versions"),
     "cache_despite": emulated(f"{_LAUNCHER} decides"),
     "max_parallel": emulated("the flow keeps count: the limits of Prefect's that could do it span all runs"),
-    "pool": supported("a task tag with a concurrency limit: `prefect concurrency-limit create NAME PLACES`"),
+    "pool": supported("a task tag with a concurrency limit; the launcher counts, also other engines' steps"),
     "updates": supported("an event penstock.data.updated, where a step has done its work"),
     "schedule.expression": supported("a cron schedule of the deployment"),
     "schedule.tz": supported("the schedule's timezone"),

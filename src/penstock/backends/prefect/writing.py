@@ -137,6 +137,7 @@ class _Flow:
             f"digest={quoted(blueprint.digest)}",
             f"python={quoted(blueprint.python)}",
             f"root={quoted(blueprint.root)}",
+            *([f"pools={literal(dict(blueprint.pools), indent=4)}"] if blueprint.pools else []),
             *(["fail_fast=True"] if self._graph.fail_fast else []),
             *(["catch_up=True"] if schedule is not None and schedule.catch_up else []),
             *([f"start={quoted(_moment(schedule))}"] if schedule is not None and schedule.start else []),

@@ -28,7 +28,7 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Failed, State
 
-from penstock_workers import CannotBegin, WorkerLost, Workers
+from penstock_workers import WorkerLost, Workers
 
 AGAIN = "another attempt"  # the data of a failed state that earns one
 RUN_LABEL = "penstock.run"  # on a flow run that penstock started: the run that it has created
@@ -65,6 +65,7 @@ class Pipeline:
     digest: str
     python: str
     root: str
+    pools: dict[str, int] = field(default_factory=dict)  # tag -> how many places it has
     fail_fast: bool = False
     catch_up: bool = False
     start: str = ""  # a scheduled run before this moment is not due
@@ -260,15 +261,13 @@ class Run:
 
     async def _begin(self, flow_run: Any) -> None:
         async with get_client() as client:
-            for pool in sorted({tag for step in self._steps.values() for tag in step.task.tags}):
+            for pool, places in self._pipeline.pools.items():
                 try:
-                    limit = await client.read_global_concurrency_limit_by_name(f"tag:{pool}")
+                    limit = (await client.read_global_concurrency_limit_by_name(f"tag:{pool}")).limit
                 except ObjectNotFound:
-                    raise CannotBegin(
-                        f"this server has no limit for the pool '{pool}', so steps would run without it."
-                        f" Create it: prefect concurrency-limit create {pool} 1"
-                    ) from None
-                self._pools[pool] = asyncio.Semaphore(max(limit.limit, 1))
+                    await client.create_concurrency_limit(pool, places)
+                    limit = places
+                self._pools[pool] = asyncio.Semaphore(max(1, min(limit, places)))
             await self.workers.begin()
             if self.workers.run_id and self.workers.run_id != flow_run.name:
                 await client.set_flow_run_name(flow_run.id, self.workers.run_id)
@@ -364,7 +363,7 @@ class Run:
         """Wait for what it needs and for its turn, then let Prefect run it. None: it was not begun."""
         links = await self._needed(step, index)
         gates = [] if step.at_once is None else [step.at_once]
-        gates += [self._pools[tag] for tag in sorted(step.task.tags)]
+        gates += [self._pools[tag] for tag in sorted(step.task.tags) if tag in self._pools]
         pooled = bool(step.task.tags)  # Prefect keeps the place in a pool until the last attempt
         turn = _Turn([*gates, self._places], keeps=pooled or step.task.timeout_seconds is not None)
         _TURN.set(turn)
