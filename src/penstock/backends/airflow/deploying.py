@@ -54,10 +54,10 @@ def _in_progress(client: Client, name: str) -> str:
     count = int(found.get("total_entries", 0))
     if not count:
         return ""
-    runs = "1 run is" if count == 1 else f"{count} runs are"
+    runs = "a run is" if count == 1 else f"each of {count} runs is"
     return (
-        f"\n{runs} in progress: steps go on as they began; one that only the new file has fails there, one that "
-        "it lacks is not started, and `penstock resume` finishes such a run"
+        f"\n{runs} in progress and keeps to the graph it began with; a step that the new file lacks is not "
+        "started there any more, and `penstock resume` finishes such a run"
     )
 
 

@@ -36,7 +36,7 @@ def submit(blueprint: Blueprint, places: Places, run_id: str, key: str, paramete
         )
     asked = {each.name for each in blueprint.graph.parameters if not each.static and not each.secret}
     # For people: penstock's run has been made, with the exact values.
-    shown = plain_values({each: value for each, value in parameters.items() if each in asked})
+    shown = _carried(plain_values({each: value for each, value in parameters.items() if each in asked}))
     conf = shown | {"penstock_run": run_id}
     try:
         client.ask("POST", named("dags", name, "dagRuns"), {"dag_run_id": key, "logical_date": None, "conf": conf})
@@ -49,6 +49,15 @@ def submit(blueprint: Blueprint, places: Places, run_id: str, key: str, paramete
         if refused.status != 409:
             raise BackendError(f"Airflow at {client.endpoint} does not start '{name}': {refused.detail}") from refused
     return EngineRun(key, f"{client.endpoint}/dags/{name}/runs/{key}")
+
+
+def _carried(value: Any) -> Any:
+    """A value as Airflow can hand it to a task: an integer beyond 64 bits would end the worker."""
+    if isinstance(value, dict):
+        return {key: _carried(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_carried(each) for each in value]
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
 def state(blueprint: Blueprint, places: Places, run: EngineRun) -> EngineState:
