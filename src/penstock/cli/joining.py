@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Callable
 from time import monotonic, sleep
 
@@ -60,6 +61,16 @@ def session_of(arguments: argparse.Namespace, told: Callable[[str], None] | None
     die_with_engine()
     adopt_orphans()
     return joined(asked, lambda project: _opened(project, patience), told)
+
+
+def lacks(session: StepSession, arguments: argparse.Namespace, name: str) -> bool:
+    """Whether a step or map came into the pipeline after this run had begun: deployed since, it is none of its own."""
+    if not arguments.digest or session.record.manifest == arguments.digest:
+        return False
+    known = {node.name for node in session.graph.nodes} | {scope.name for scope in session.graph.scopes}
+    if name not in known:
+        sys.stderr.write(f"penstock: run {session.record.id} began before there was '{name}': nothing to do\n")
+    return name not in known
 
 
 def for_an_engine(arguments: argparse.Namespace, execute: Callable[[argparse.Namespace], int]) -> int:

@@ -11,7 +11,7 @@ from ...engine.settling import execute_settled
 from ...engine.single import StepSession
 from ...ports.events import AttemptFailed, StepBlocked, StepCached, StepCancelled, StepEvent, StepSkipped
 from ...ports.records import StepState
-from ..joining import add_run, for_an_engine, session_of
+from ..joining import add_run, for_an_engine, lacks, session_of
 from ..progress import readable
 from ..render import print_json
 from ..watching import own_stdout
@@ -78,6 +78,8 @@ def _execute(arguments: argparse.Namespace) -> int:
 
 def _run(session: StepSession, arguments: argparse.Namespace) -> tuple[int, StepEvent | None]:
     session.catch_up()
+    if lacks(session, arguments, arguments.step):
+        return StepExit.DONE, None
     codes: list[StepExit] = []
     event: StepEvent | None = None
     indexes = arguments.index.split(",")
