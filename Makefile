@@ -54,6 +54,11 @@ bench: $(VENV)/.dev ## measure; writes docs/performance.md (about an hour)
 bench-peers: $(VENV)/.dev ## measure other libraries; writes bench/peers/peers.json (installs them, an hour)
 	$(BIN)/python -m bench.peers
 
+CONFORMANCE ?= local,apart,airflow,prefect,kubeflow
+conformance: $(VENV)/.dev ## hold every engine against the local one; writes docs/backends.md (hours; CONFORMANCE=local,apart for some)
+	PENSTOCK_TEST_EXAMPLES=300 $(BIN)/python -m pytest tests/conformance/test_conformance_generated.py
+	$(BIN)/python -m penstock.testing.conformance --engines $(CONFORMANCE) --output docs/backends.md
+
 soak: $(VENV)/.dev ## kill and resume real runs, 300 times; writes docs/soak.md
 	$(BIN)/python -m soak
 
@@ -79,4 +84,4 @@ engines-requirements: ## pin what the engines' environments hold again, with has
 clean: ## remove the environment and what runs left in the examples
 	rm -rf $(VENV) .engines examples/*/.penstock examples/*/data
 
-.PHONY: help demo pictures docs setup test engines test-engines lint types layers check bench bench-peers soak requirements engines-requirements clean
+.PHONY: help demo pictures docs setup test engines test-engines lint types layers check bench bench-peers conformance soak requirements engines-requirements clean

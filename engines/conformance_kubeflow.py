@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from penstock.testing.conformance.local import Place, call
-
 from penstock.testing.conformance.case import Case
-from penstock.testing.conformance.driving import Answer, EngineRun, Ground
+from penstock.testing.conformance.commands import Place, resume_here, run_here
+from penstock.testing.conformance.driving import Answer, EngineRun, Ground, answers
 
 from . import images, objects, podman, postgres
 from .places import python
@@ -72,28 +70,16 @@ class KubeflowDriver:
         return {"PENSTOCK_HOME": settings["PENSTOCK_HOME"], **stores}
 
     def declared(self, case: Case) -> Mapping[str, Answer]:
-        """By `check`, as a user asks."""
-        words = ["-P", "-m", "penstock", "check", f"{case.path}:{case.pipeline}", "--on", "kubeflow", "--json"]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-        done = subprocess.run(
-            [sys.executable, *words], env={**kept, "PENSTOCK_ENDPOINT": "local"}, capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
-        try:
-            rows = json.loads(done.stdout)["rows"]
-        except (ValueError, KeyError):
-            raise RuntimeError(f"penstock check {case.name}: {done.stdout}{done.stderr}") from None
-        return {row["feature"]: Answer(row["support"], row["how"] or "") for row in rows}
+        return answers("kubeflow", case, endpoint="local")
 
     def run(self, case: Case, parameters: Mapping[str, Any]) -> EngineRun:
         assert self._place is not None
-        given: tuple[str, ...] = ()
-        if parameters:
-            path = self._place.work / "parameters" / f"kubeflow-{case.name}-{os.urandom(4).hex()}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(dict(parameters), ensure_ascii=False), encoding="utf-8")
-            given = ("--params", str(path))
-        run = call(self._place, ["run", f"{case.file}:{case.pipeline}", "--on", "kubeflow", *given], {})
+        run = run_here(self._place, case, parameters, {}, "--on", "kubeflow")
+        return run._replace(state=self._state_there(run))
+
+    def resume(self, case: Case, run_id: str) -> EngineRun:
+        assert self._place is not None
+        run = resume_here(self._place, run_id, {}, "--on", "kubeflow")
         return run._replace(state=self._state_there(run))
 
     def places_to_search(self) -> Iterable[Path]:
@@ -119,5 +105,5 @@ class KubeflowDriver:
             except FileNotFoundError:
                 return ""
             if told["state"] != "running" or monotonic() > deadline:
-                return _STATES.get(told["state"], told["state"])
+                return str(_STATES.get(told["state"], told["state"]))
             sleep(0.2)

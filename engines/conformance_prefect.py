@@ -10,15 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from penstock.backends.prefect import PrefectBackend
 from penstock.backends.prefect.api import Api
-from penstock.graph import Graph
-from penstock.graph.demands import Demand
-from penstock.ports.backend import Verdict
 from penstock.testing.conformance.case import Case
-from penstock.testing.conformance.driving import Answer, EngineRun, Ground
-from penstock.wiring.backends import blueprint
-from penstock.wiring.config import Settings
+from penstock.testing.conformance.commands import Place, resume_here
+from penstock.testing.conformance.driving import Answer, EngineRun, Ground, answers
 
 from .installing import versions
 from .places import program
@@ -46,7 +41,7 @@ class PrefectDriver:
 
     def prepare(self, ground: Ground) -> Mapping[str, str]:
         self._ground = ground
-        settings = {"PENSTOCK_HOME": str(ground.folder / ".penstock")}
+        settings = _settings(ground)
         project = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
         environment = {**ground.environment, **settings, **project, "PENSTOCK_WORKERS": "2"}
         server = self._stack.enter_context(prefect(ground.work / "prefect", environment=environment))
@@ -59,15 +54,7 @@ class PrefectDriver:
         return settings
 
     def declared(self, case: Case) -> Mapping[str, Answer]:
-        rows = PrefectBackend().declarations(
-            blueprint(Settings(root=str(case.folder), home=""), Graph(case.name, case.file))
-        )
-        found: dict[str, Answer] = {}
-        for feature in case.needs:
-            row = rows[feature]
-            verdict = row if isinstance(row, Verdict) else row(Demand(feature, case.name))
-            found[feature] = Answer(verdict.support.value, verdict.how)
-        return found
+        return answers("prefect", case)
 
     def run(self, case: Case, parameters: Mapping[str, Any]) -> EngineRun:
         assert self._server is not None
@@ -89,6 +76,12 @@ class PrefectDriver:
         message = ended["state"].get("message") or ""
         return EngineRun(ended["name"] if renamed else None, _STATES[ended["state_type"]], frozenset(failed), message)
 
+    def resume(self, case: Case, run_id: str) -> EngineRun:
+        assert self._server is not None
+        assert self._ground is not None
+        place = Place.of(self._ground, _settings(self._ground))
+        return resume_here(place, run_id, {"PREFECT_API_URL": self._server.api_url}, "--on", "prefect")
+
     def places_to_search(self) -> Iterable[Path]:
         assert self._ground is not None
         return (self._ground.work / "prefect",)
@@ -106,6 +99,10 @@ class PrefectDriver:
         )  # fmt: skip
         if done.returncode:
             self._undeployed[case.name] = done.stderr
+
+
+def _settings(ground: Ground) -> dict[str, str]:
+    return {"PENSTOCK_HOME": str(ground.folder / ".penstock")}
 
 
 def driver() -> PrefectDriver:

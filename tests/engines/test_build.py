@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,13 @@ def test_after_an_edit_of_the_code_the_packages_are_taken_as_they_are(project: P
         remove(project, name)
 
 
+def with_hashes(*names: str) -> str:
+    """Lines of our own lock."""
+    lock = (Path(__file__).parents[2] / "requirements" / "dev.txt").read_text()
+    found = [re.search(rf"^{name}==.*?(?<!\\)$", lock, re.MULTILINE | re.DOTALL) for name in names]
+    return "\n".join(each[0] for each in found if each is not None) + "\n"
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     (tmp_path / "small").mkdir()
@@ -171,10 +179,11 @@ def test_a_module_that_no_line_brings_is_reported_with_its_place_and_no_image_ge
     assert "hint: add what is missing to requirements.txt" in done.stderr
     assert command("podman", "image", "exists", name, cwd=small).returncode == 1
 
-    (small / "requirements.txt").write_text("idna==3.10\nsix==1.17.0\n")
+    (small / "requirements.txt").write_text(with_hashes("idna", "six"))
     try:
         done = build(small, "names.py", "--tag", name)
         assert done.returncode == 0, done.stderr
+        assert "--require-hashes" in (small / ".penstock" / "image" / "Dockerfile").read_text()
         assert "xn--" in podman(small, "run", "--rm", name, "penstock", "run", "names.py", "--json")
     finally:
         remove(small, name)

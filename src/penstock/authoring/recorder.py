@@ -300,6 +300,7 @@ class Recorder:
             options=call.options,
             where=where,
             returns=shown_type(signature.returns),
+            types=tuple(shown_type(each) for each in (signature.fields or {}).values()),
         )
         label = f"the output of step '{name}'"
         return Handle(self, Output(name), signature.returns, label, scope, signature.fields)

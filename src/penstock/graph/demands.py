@@ -56,7 +56,7 @@ _STRUCTURE: dict[str, frozenset[str]] = {
     "Node": frozenset(
         {
             "name", "target", "inputs", "outputs", "several", "scope", "guards", "after", "options", "where", "payload",
-            "returns",
+            "returns", "types",
         }
     ),
     "Scope": frozenset({"name", "over", "parent", "max_size", "guards", "where"}),

@@ -116,6 +116,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     where: Location | None = None  # of the call
     payload: str | None = None  # a function that is in no file (a notebook cell): cloudpickle, base64
     returns: str = ""  # the annotation, as text for people
+    types: tuple[str, ...] = ()  # of several outputs, each field's own
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ...graph import Parameter
@@ -73,7 +74,22 @@ def schema_of(annotation: str) -> dict[str, Any]:
 
 
 class _NotPlainError(Exception):
-    """A default that a person could not write as JSON."""
+    """A value that a person could not write as JSON."""
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those values that Airflow can show, as somebody would write them into its form.
+
+    >>> plain_values({"n": {"$": "int", "v": "0x10"}, "rate": {"$": "float", "v": "nan"}})
+    {'n': 16}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            found[name] = plain_default(value)
+        except _NotPlainError:
+            continue
+    return found
 
 
 def plain_default(value: Any) -> Any:
@@ -91,7 +107,9 @@ def plain_default(value: Any) -> Any:
     match value:
         case {"$": "tuple" | "set" | "frozenset", "v": list(items)}:
             return [plain_default(each) for each in items]
-        case {"$": "date" | "decimal" | "uuid", "v": str(text)}:
+        case {"$": "int", "v": str(text)}:
+            return int(text, 16)
+        case {"$": "date" | "decimal" | "uuid" | "enum", "v": str(text)}:
             return text
         case {"$": "datetime", "v": [str(text), 0, None]}:
             return text

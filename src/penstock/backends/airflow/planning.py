@@ -126,7 +126,7 @@ class _Planning:
         above = self._elements_of(scope.parent)
         needs = _needs_of(scope.over.values(), scope.guards, ())
         chain = self._chains[scope.parent]
-        self._scope_may_skip[name] = needs.is_guarded or self._spreads(needs.inputs | needs.guards)
+        may_skip = self._scope_may_skip[name] = needs.is_guarded or self._spreads(needs.inputs | needs.guards)
         implied = self._implied[scope.parent] if scope.parent else frozenset()
         self._implied[name] = implied | needs.all
         variable = self._each[name] = self._free_variable(f"{name}_elements")
@@ -138,7 +138,8 @@ class _Planning:
                 groups=_shallow(groups),
                 task_id=_short(groups, own),
                 variable=variable,
-                rule=self._rule(needs, chain),
+                # Skipped without a list, it would take for a failure what is only skipped: the launcher gives it one.
+                rule=NONE_FAILED if (rule := self._rule(needs, chain)) == ALL_SUCCESS and may_skip else rule,
                 after=(above, *after) if above else after,
             )
         )

@@ -9,6 +9,7 @@ from ...core.errors import BackendError, ParameterError
 from ...ports.backend import Blueprint, EngineRun, EngineState, Places
 from ...ports.records import RunState
 from .client import Client, Refused, named
+from .parameters import plain_values
 
 _STATES = {
     "queued": RunState.RUNNING,
@@ -34,7 +35,9 @@ def submit(blueprint: Blueprint, places: Places, run_id: str, key: str, paramete
             hint=f"unpause it there, or: airflow dags unpause {name}",
         )
     asked = {each.name for each in blueprint.graph.parameters if not each.static and not each.secret}
-    conf = {each: value for each, value in parameters.items() if each in asked} | {"penstock_run": run_id}
+    # For people: penstock's run has been made, with the exact values.
+    shown = plain_values({each: value for each, value in parameters.items() if each in asked})
+    conf = shown | {"penstock_run": run_id}
     try:
         client.ask("POST", named("dags", name, "dagRuns"), {"dag_run_id": key, "logical_date": None, "conf": conf})
     except Refused as refused:

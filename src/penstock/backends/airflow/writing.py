@@ -83,7 +83,7 @@ class _Writing:
             f"    {again}",
         ]
         if graph.tags:
-            lines += ["", "Tags: " + ", ".join(f"{name} {value}" for name, value in graph.tags.items()) + "."]
+            lines += ["", "Tags: " + ", ".join(f"{name} {value}" for name, value in sorted(graph.tags.items())) + "."]
         fixed = [f"`{each.name}` = {each.default}" for each in graph.parameters if each.static]
         if fixed:
             lines += ["", "Fixed when it was compiled: " + ", ".join(fixed) + "."]

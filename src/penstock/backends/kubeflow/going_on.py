@@ -2,8 +2,12 @@
 
 Kubeflow starts nothing that waits for a failed task, and nothing that waits for those. In penstock a step may run all
 the same: it takes an optional input from a step that a condition skips, and that one also needs what has failed; or it
-collects one step of a map while another one, beside it, has failed. A container of such a failing step ends well, with
-`state: failed` in what it tells Kubeflow; the end of the run makes the run fail.
+collects one step of a map while another one, beside it, has failed; or it stands in a map, and only its neighbour there
+needs what has failed. A container of such a failing step ends well, with `state: failed` in what it tells Kubeflow; the
+end of the run makes the run fail.
+
+What is found may be more than need be, never less: a condition is taken to come out either way wherever its step is not
+itself after the failure. Sets of nodes are bits of whole numbers, so that a thousand steps take no second.
 """
 
 from __future__ import annotations
@@ -12,153 +16,220 @@ from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from itertools import product
 
-from ...graph import Graph, Guard, Node, Output, Scope, outputs_in
+from ...graph import Graph, Guard, Output, outputs_in
 from .places import Entry, Layout, Place
 
 RUNS, SKIPPED, BLOCKED = "runs", "skipped", "blocked"
-_MOST_LOOKS = 5_000_000  # at one step under one set of answers; beyond, every candidate is taken for one
+_MOST_LOOKS = 20_000  # at one step under one set of answers; beyond, a step is taken for one that must not stop it
 Answers = Mapping[str, str]  # what a condition looks at -> its value
 
 
 def go_on_after(layout: Layout) -> frozenset[str]:
     """Names of the steps whose failure must not stop Kubeflow."""
     graph = layout.graph
-    skips = any(node.guards for node in graph.nodes)
-    if not skips and not graph.scopes:
+    if not any(node.guards for node in graph.nodes) and not graph.scopes:
         return frozenset()
-    before, order = _waits(layout), graph.order()
-    needed = _needed(graph, order)
-    suspects = [
-        node.name for node in graph.nodes if (skips and _forgives(node)) or not before[node.name] <= needed[node.name]
-    ]
-    found: set[str] = set()
-    for suspect in suspects:
-        around = before[suspect] | needed[suspect] | {suspect}
-        cone = _Cone(graph, [name for name in order if name in around])
-        found |= cone.stoppers(suspect, before[suspect])
-    return frozenset(found)
+    return _GoingOn(layout).found()
 
 
-def _needed(graph: Graph, order: tuple[str, ...]) -> dict[str, set[str]]:
-    """For each node, all that it needs, directly or not."""
-    needs, found = graph.needs(), dict[str, set[str]]()
-    for name in order:
-        found[name] = set(needs[name]).union(*(found[each] for each in needs[name]))
-    return found
+class _GoingOn:
+    def __init__(self, layout: Layout) -> None:
+        graph = layout.graph
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._order = graph.order()
+        self._at = {name: 1 << number for number, name in enumerate(self._order)}
+        self._needs = {name: self._bits(needs) for name, needs in graph.needs().items()}
+        self._needed = self._all_needed()
+        self._before = _waits(layout, self._at)
+        self._rules = _Rules(graph, self._order)
+        self._skippable = self._rules.skippable
+        self._survives: dict[str, int] = {}  # node -> those after whose failure it may run
+
+    def found(self) -> frozenset[str]:
+        stoppers = 0
+        for name in self._order:
+            forgives = any(self._skippable[each] for each in self._rules.forgiven(name))
+            if forgives or self._before[name] & ~self._needed[name]:
+                self._survives[name] = self._tried(name)
+                stoppers |= self._survives[name]
+            else:
+                self._survives[name] = self._passed_on(name)
+        return frozenset(self._names(stoppers))
+
+    def _passed_on(self, name: str) -> int:
+        """Of a step that needs each of its needs: it survives what all of them survive that come after it."""
+        found = self._needed[name]
+        for need in self._names(self._needs[name]):
+            found &= ~(self._needed[need] | self._at[need]) | self._survives[need]
+        return found
+
+    def _tried(self, name: str) -> int:
+        """Nearest first: behind a step that keeps this one from running, and is never skipped, nothing new is met."""
+        found, todo = 0, self._before[name]
+        while todo:
+            bit = 1 << (todo.bit_length() - 1)
+            other = self._order[todo.bit_length() - 1]
+            todo ^= bit
+            if not self._needed[name] & bit:
+                may_run = not self._rules.exclude(name, other)
+            else:
+                between = self._needed[name] & ~((bit << 1) - 1)
+                cone = [each for each in self._names(between) if self._needed[each] & bit]
+                may_run = self._rules.may_run(name, other, cone, _MOST_LOOKS)
+            if may_run:
+                found |= bit
+            elif not self._skippable[other]:
+                todo &= ~(self._needed[other] & ~self._survives[other])
+        return found
+
+    def _all_needed(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name in self._order:
+            found[name] = self._needs[name]
+            for need in self._names(self._needs[name]):
+                found[name] |= found[need]
+        return found
+
+    def _bits(self, names: frozenset[str]) -> int:
+        return sum(self._at[name] for name in names)
+
+    def _names(self, bits: int) -> Iterator[str]:
+        """In order: what comes first has the lowest bit."""
+        while bits:
+            lowest = bits & -bits
+            yield self._order[lowest.bit_length() - 1]
+            bits ^= lowest
 
 
-def _forgives(node: Node) -> bool:
-    return bool(node.after) or any(output.optional for each in node.inputs.values() for output in outputs_in(each))
-
-
-def _chain(place: Place, task: str) -> Iterator[tuple[Place, str]]:
-    """A task in its DAG, and each DAG around it in its own."""
-    at: Place | None = place
-    while at is not None:
-        yield at, task
-        task, at = at.task, at.above
-
-
-def _waits(layout: Layout) -> dict[str, set[str]]:
+def _waits(layout: Layout, at: dict[str, int]) -> dict[str, int]:
     """For each node, all nodes whose failure keeps Kubeflow from starting it."""
-    known: dict[str, dict[str, set[str]]] = {}  # task of a DAG -> task in it -> nodes before that one
+    known: dict[str, dict[str, int]] = {}  # task of a DAG -> task in it -> nodes before that one
 
-    def before(place: Place, task: str) -> set[str]:
+    def inside(entry: Entry) -> int:
+        if entry.node is not None:
+            return at[entry.node.name]
+        return sum(inside(each) for each in entry.place.entries.values()) if entry.place is not None else 0
+
+    def before(place: Place, task: str) -> int:
         if place.task not in known:
             found = known[place.task] = {}
             waits = {each: entry.after for each, entry in place.entries.items()}
             for each in TopologicalSorter(waits).static_order():
-                found[each] = set().union(*(found[other] | _inside(place.entries[other]) for other in waits[each]))
+                found[each] = 0
+                for other in waits[each]:
+                    found[each] |= found[other] | inside(place.entries[other])
         return known[place.task][task]
 
-    return {
-        name: set().union(*(before(at, task) for at, task in _chain(place, layout.tasks[name])))
-        for name, place in layout.of.items()
-    }
+    def around(place: Place, task: str) -> int:
+        return before(place, task) | (around(place.above, place.task) if place.above is not None else 0)
+
+    return {name: around(place, layout.tasks[name]) for name, place in layout.of.items()}
 
 
-def _inside(entry: Entry) -> set[str]:
-    if entry.node is not None:
-        return {entry.node.name}
-    if entry.place is None:
-        return set()
-    return {each.node.name for place in entry.place.walk() for each in place.entries.values() if each.node is not None}
+class _Rules:
+    """The launcher's rules for one graph, without a run."""
 
-
-class _Cone:
-    """A step and all that comes before it: what becomes of each, given answers to conditions and one failure."""
-
-    def __init__(self, graph: Graph, order: list[str]) -> None:
+    def __init__(self, graph: Graph, order: tuple[str, ...]) -> None:
         self._nodes = {node.name: node for node in graph.nodes}
-        scopes = {scope.name: scope for scope in graph.scopes}
-        self._scopes = {name: [scopes[each] for each in graph.scopes_of(self._nodes[name].scope)] for name in order}
-        self._order = order
-        self._domains = self._asked()
+        self._chains = {node.name: graph.scopes_of(node.scope) for node in graph.nodes}
+        self._inputs: dict[str, list[Output]] = {}
+        self._over: dict[str, list[Output]] = {}
+        self._guards: dict[str, list[Guard]] = {}
+        for node in graph.nodes:
+            scopes = [graph.scope(each) for each in graph.scopes_of(node.scope)]
+            self._inputs[node.name] = [o for each in node.inputs.values() for o in outputs_in(each)]
+            self._over[node.name] = [o for scope in scopes for each in scope.over.values() for o in outputs_in(each)]
+            self._guards[node.name] = [*(guard for scope in scopes for guard in scope.guards), *node.guards]
+        self.skippable = self._skippable(order)
 
-    def stoppers(self, suspect: str, before: set[str]) -> set[str]:
-        """Those before the suspect after whose failure it may have to run."""
-        trials = len(before)
-        for domain in self._domains.values():
-            trials *= len(domain)
-        if trials * len(self._order) > _MOST_LOOKS:
-            return set(before)
-        found: set[str] = set()
-        for values in product(*self._domains.values()):
-            answers = dict(zip(self._domains, values, strict=True))
-            calm = self._states(answers, None)
-            for name in before - found:
-                if calm[name] == RUNS and self._states(answers, name)[suspect] == RUNS:
-                    found.add(name)
+    def forgiven(self, name: str) -> list[str]:
+        """Those that it takes for None, or is glad to come after, when they are skipped."""
+        return [*self._nodes[name].after, *(output.node for output in self._inputs[name] if output.optional)]
+
+    def _skippable(self, order: tuple[str, ...]) -> dict[str, bool]:
+        found: dict[str, bool] = {}
+        for name in order:
+            looked = [o.node for guard in self._guards[name] for o in outputs_in(guard.value)]
+            taken = [o.node for o in (*self._inputs[name], *self._over[name]) if not o.optional]
+            found[name] = bool(self._guards[name]) or any(found[each] for each in (*looked, *taken))
         return found
 
-    def _asked(self) -> dict[str, list[str]]:
-        """What conditions look at -> the values that make a difference."""
-        found: dict[str, set[str]] = {}
-        for name in self._order:
-            for guard in (*self._nodes[name].guards, *(guard for each in self._scopes[name] for guard in each.guards)):
-                found.setdefault(_asks(guard), set()).add(guard.equals)
-        yes_no = {"true", "false"}
-        return {asked: sorted(values | (yes_no if values <= yes_no else {""})) for asked, values in found.items()}
+    def exclude(self, name: str, other: str) -> bool:
+        """Whether no two answers let both run."""
+        wanted = {_asks(guard): guard.equals for guard in self._guards[other]}
+        return any(wanted.get(_asks(guard), guard.equals) != guard.equals for guard in self._guards[name])
 
-    def _states(self, answers: Answers, failing: str | None) -> dict[str, str]:
-        states: dict[str, str] = {}
-        for name in self._order:
-            states[name] = BLOCKED if name == failing else self._state(self._nodes[name], answers, states)
-        return states
+    def may_run(self, name: str, failing: str, cone: list[str], most: int) -> bool:
+        """Whether a step may have to run though another has failed. cone: what lies between them."""
+        held = {_asks(guard): guard.equals for guard in self._guards[failing]}
+        domains: dict[str, set[str]] = {}
+        free: set[str] = set()
+        for each in (*cone, name):
+            for guard in self._guards[each]:
+                domains.setdefault(_asks(guard), set()).add(guard.equals)
+            free |= self._free(each, {failing, *cone})
+        values = {asked: [held[asked]] if asked in held else _either(found) for asked, found in domains.items()}
+        trials = (len(cone) + 1) << len(free)
+        for domain in values.values():
+            trials *= len(domain)
+        if trials > most:
+            return True
+        for chosen, flags in product(product(*values.values()), product((False, True), repeat=len(free))):
+            answers = dict(zip(values, chosen, strict=True))
+            skipped = {each for each, is_so in zip(sorted(free), flags, strict=True) if is_so}
+            states = {failing: BLOCKED}
+            for each in cone:
+                states[each] = self._state(each, answers, states, skipped)
+            if self._state(name, answers, states, skipped) == RUNS:
+                return True
+        return False
 
-    def _state(self, node: Node, answers: Answers, states: dict[str, str]) -> str:
+    def _free(self, name: str, around: set[str]) -> set[str]:
+        """Those it needs that may be skipped whatever the answers are: they come not after the failure, or have other
+        elements, which have answers of their own."""
+        guarded = [o for guard in self._guards[name] for o in outputs_in(guard.value)]
+        taken = [o for o in (*guarded, *self._over[name], *self._inputs[name]) if not o.optional]
+        return {
+            output.node
+            for output in taken
+            if self.skippable[output.node] and (output.node not in around or self._collects(name, output.node))
+        }
+
+    def _collects(self, name: str, other: str) -> bool:
+        theirs = self._chains[other]
+        return self._chains[name][: len(theirs)] != theirs
+
+    def _state(self, name: str, answers: Answers, states: dict[str, str], skipped: set[str]) -> str:
         """As the launcher decides it: guards first, then the order without data, then inputs, where a skip wins."""
-        for scope in self._scopes[node.name]:
-            if (held := _of_scope(scope, answers, states)) != RUNS:
-                return held
-        if (held := _of_guards(node.guards, answers, states)) != RUNS:
+
+        def of(other: str) -> set[str]:
+            if other in states and (other not in skipped or self._collects(name, other)):
+                return {states[other], SKIPPED} if other in skipped else {states[other]}
+            return {SKIPPED} if other in skipped else {RUNS}
+
+        def taken(outputs: list[Output]) -> str:
+            found = [(of(output.node), output.optional) for output in outputs]
+            if any(SKIPPED in held and not optional for held, optional in found):
+                return SKIPPED
+            return BLOCKED if any(BLOCKED in held for held, _ in found) else RUNS
+
+        if (held := taken(self._over[name])) != RUNS:
             return held
-        if any(states.get(name, RUNS) == BLOCKED for name in node.after):
+        for guard in self._guards[name]:
+            if (held := taken(list(outputs_in(guard.value)))) != RUNS:
+                return held
+            if answers[_asks(guard)] != guard.equals:
+                return SKIPPED
+        if any(BLOCKED in of(each) for each in self._nodes[name].after):
             return BLOCKED
-        return _of_inputs([o for each in node.inputs.values() for o in outputs_in(each)], states)
+        return taken(self._inputs[name])
 
 
 def _asks(guard: Guard) -> str:
     return repr(guard.value)
 
 
-def _of_scope(scope: Scope, answers: Answers, states: dict[str, str]) -> str:
-    held = _of_guards(scope.guards, answers, states)
-    return held if held != RUNS else _of_inputs([o for each in scope.over.values() for o in outputs_in(each)], states)
-
-
-def _of_guards(guards: tuple[Guard, ...], answers: Answers, states: dict[str, str]) -> str:
-    for guard in guards:
-        for output in outputs_in(guard.value):
-            if (state := states.get(output.node, RUNS)) != RUNS:
-                return state
-        if answers[_asks(guard)] != guard.equals:
-            return SKIPPED
-    return RUNS
-
-
-def _of_inputs(outputs: list[Output], states: dict[str, str]) -> str:
-    found = [(states.get(output.node, RUNS), output.optional) for output in outputs]
-    if any(state == SKIPPED and not optional for state, optional in found):
-        return SKIPPED
-    return BLOCKED if any(state == BLOCKED for state, _ in found) else RUNS
+def _either(wanted: set[str]) -> list[str]:
+    """Values that make a difference: those that are asked for, and another one."""
+    yes_no = {"true", "false"}
+    return sorted(wanted | (yes_no if wanted <= yes_no else {""}))

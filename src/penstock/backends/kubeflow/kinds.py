@@ -30,24 +30,25 @@ _DICTS = re.compile(r"(?:dict|Dict)\[str, (int|float|str|bool)\]")
 _EXACT = 2**53  # beyond it a double is not the whole number that was meant
 
 
-def artifact_kind(node: Node) -> str:
-    """What a step's output is shown as, told from its annotation.
+def artifact_kind(annotation: str) -> str:
+    """What an output is shown as, told from its annotation.
 
-    >>> [artifact_kind(Node("s", "f.py:s", returns=each)) for each in ("pd.DataFrame", "Ridge", "LogisticRegression")]
-    ['system.Dataset', 'system.Artifact', 'system.Model']
+    >>> [artifact_kind(each) for each in ("pd.DataFrame", "LogisticRegression", "dict[str, float]", "Ridge")]
+    ['system.Dataset', 'system.Model', 'system.Metrics', 'system.Artifact']
     """
-    if node.several:
-        return ARTIFACT  # the annotation names the whole, not the fields
-    if _NUMBERS.fullmatch(node.returns):
+    if _NUMBERS.fullmatch(annotation):
         return METRICS
-    if _TABLES.search(node.returns):
+    if _TABLES.search(annotation):
         return DATASET
-    return MODEL if _MODELS.search(node.returns) else ARTIFACT
+    return MODEL if _MODELS.search(annotation) else ARTIFACT
 
 
-def shown_outputs(node: Node) -> tuple[str, ...]:
-    """The outputs that are shown as artifacts: a step that returns nothing has none."""
-    return () if node.returns == "None" else node.outputs
+def artifact_kinds(node: Node) -> dict[str, str]:
+    """The outputs of a step that are shown, with what they are. A step that returns nothing shows none."""
+    if node.returns == "None":
+        return {}
+    types = node.types if node.several else (node.returns,)
+    return {name: artifact_kind(types[at] if at < len(types) else "") for at, name in enumerate(node.outputs)}
 
 
 def parameter_kind(parameter: Parameter) -> str:

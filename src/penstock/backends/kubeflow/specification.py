@@ -16,7 +16,7 @@ from ...ports.backend import Blueprint
 from .conditions import Conditions, decided_by_kubeflow
 from .containers import executor
 from .going_on import go_on_after
-from .kinds import artifact_kind, given, parameter_kind, shown_outputs, to_kubeflow
+from .kinds import artifact_kinds, given, parameter_kind, to_kubeflow
 from .names import ENGINE_RUN, INDEX, LOGICAL_TIME, RUN, STATE, kubeflow_name
 from .places import END, STEPS, Entry, Layout, Place
 from .wiring import Artifact, Given, Wiring, item_name, list_name
@@ -158,7 +158,7 @@ class Specification:
         artifacts = self._inputs(place, node)
         component: dict[str, Any] = {"executorLabel": f"exec-{entry.task}"}
         component["inputDefinitions"] = _definitions({name: each.kind for name, each in parameters.items()}, artifacts)
-        outputs = {name: Artifact({}, artifact_kind(node)) for name in shown_outputs(node)}
+        outputs = {name: Artifact({}, kind) for name, kind in artifact_kinds(node).items()}
         if told := _definitions(dict.fromkeys(self._told[node.name], "STRING"), outputs):
             component["outputDefinitions"] = told
         self._components[f"comp-{entry.task}"] = component

@@ -11,7 +11,7 @@ import msgspec
 
 from ...graph import Guard, Node, Output
 from .conditions import Conditions
-from .kinds import artifact_kind, shown_outputs
+from .kinds import artifact_kinds
 from .places import Layout, Place
 
 _LIST_MOST = 100  # elements of a collected list: all of them travel as one argument of a command, which has a limit
@@ -89,10 +89,10 @@ class Wiring:
         """What a step returned, for a task in this place. None where it comes in no form that Kubeflow can hand on."""
         home = self._layout.of[output.node]
         node = self._nodes[output.node]
-        if not shown_outputs(node):
-            return None
         field = output.field or node.outputs[0]
-        kind, task = artifact_kind(node), self._layout.tasks[output.node]
+        kind, task = artifact_kinds(node).get(field), self._layout.tasks[output.node]
+        if kind is None:
+            return None
         if home is place:
             return Artifact(_from_task(task, field), kind)
         name = f"{task}-{field}"

@@ -7,7 +7,8 @@ import json
 import sys
 
 from ...core.errors import PenstockError
-from ...engine.expanding import expand, in_chunks
+from ...engine.expanding import in_chunks
+from ...engine.settling import expand_settled
 from ..joining import add_run, for_an_engine, session_of
 from ..opening import positive
 
@@ -37,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _execute(arguments: argparse.Namespace) -> int:
     session = session_of(arguments)
-    paths = expand(session, arguments.scope, arguments.below)
+    paths = expand_settled(session, arguments.scope, arguments.below)
     if arguments.handed is not None:
         arguments.handed.tell_list(in_chunks(paths, arguments.most))
     text = json.dumps(in_chunks(paths, arguments.most))

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ...engine.processes import StepExit
+from ...engine.settling import execute_settled
 from ...engine.single import StepSession
 from ...ports.events import AttemptFailed, StepBlocked, StepCached, StepCancelled, StepEvent, StepSkipped
 from ...ports.records import StepState
@@ -80,7 +81,7 @@ def _run(session: StepSession, arguments: argparse.Namespace) -> tuple[int, Step
     event: StepEvent | None = None
     indexes = arguments.index.split(",")
     for index in indexes:
-        code, event = session.execute(arguments.step, index, arguments.engine_attempt)
+        code, event = execute_settled(session, arguments.step, index, arguments.engine_attempt)
         codes.append(code)
         if arguments.engine:
             sys.stderr.write(f"penstock: {told(session, arguments.step, index, code, event)}\n")

@@ -11,8 +11,8 @@ from typing import Any
 
 from ...core.errors import PenstockError
 from ...engine.closing import close_run
-from ...engine.expanding import expand
 from ...engine.processes import StepExit
+from ...engine.settling import execute_settled, expand_settled
 from ...engine.single import StepSession
 from ...ports.records import RunState, StepState
 from ..app import told as error_text
@@ -88,7 +88,7 @@ def _answers() -> Callable[[dict[str, Any]], None]:
 def _answered(session: StepSession, asked: dict[str, Any]) -> dict[str, Any]:
     try:
         if "map" in asked:
-            return {"indexes": expand(session, asked["map"])}
+            return {"indexes": expand_settled(session, asked["map"])}
         if "end" in asked:
             state = close_run(session, _STATES[asked["end"]])
             return {
@@ -102,7 +102,7 @@ def _answered(session: StepSession, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ran(session: StepSession, step: str, index: str, attempt: int | None) -> dict[str, Any]:
-    code, event = session.execute(step, index, attempt)
+    code, event = execute_settled(session, step, index, attempt)
     session.catch_up()
     run = session.view.step(step, index)
     if code is StepExit.DONE and run.state is StepState.SKIPPED:

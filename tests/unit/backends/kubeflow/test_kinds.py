@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.backends.kubeflow.kinds import artifact_kind, from_kubeflow, parameter_kind, to_kubeflow
+from penstock.backends.kubeflow.kinds import artifact_kind, artifact_kinds, from_kubeflow, parameter_kind, to_kubeflow
 from penstock.core.errors import ParameterError
 from penstock.graph import Node, Parameter
 
@@ -95,7 +95,18 @@ def test_what_is_typed_by_hand_is_read_as_on_the_command_line() -> None:
     ],
 )
 def test_kinds_of_artifacts(returns: str, kind: str) -> None:
-    assert artifact_kind(Node("s", "f.py:s", returns=returns)) == kind
+    assert artifact_kind(returns) == kind
+
+
+def test_each_of_several_outputs_is_what_its_own_annotation_says() -> None:
+    split = Node(
+        "s", "f.py:s", outputs=("train", "model"), several=True, returns="Split", types=("pd.DataFrame", "Model")
+    )
+    assert artifact_kinds(split) == {"train": "system.Dataset", "model": "system.Model"}
+
+
+def test_a_step_that_returns_nothing_shows_nothing() -> None:
+    assert artifact_kinds(Node("s", "f.py:s", returns="None")) == {}
 
 
 def test_a_parameter_that_kubeflow_has_no_type_for_is_text() -> None:
