@@ -105,5 +105,5 @@ class KubeflowDriver:
             except FileNotFoundError:
                 return ""
             if told["state"] != "running" or monotonic() > deadline:
-                return _STATES.get(told["state"], told["state"])
+                return str(_STATES.get(told["state"], told["state"]))
             sleep(0.2)

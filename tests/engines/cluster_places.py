@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import time
@@ -13,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from engines.places import clean_environment, free_port, program, python
+from engines.processes import MARK, end_marked
+
 ROOT = Path(__file__).parents[2]
-BIN = ROOT / ".engines" / "cluster" / "bin"
-MARK = "PENSTOCK_CLUSTER_TEST"
 TOKEN = "s3cr3t-of-the-nodes"
 DEADLINE_S = 60.0
 
@@ -59,40 +58,19 @@ class Place(Protocol):
 
 
 def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK", "RAY_", "DASK_"))}
-    return kept | {"PYTHONPATH": str(ROOT / "src"), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+    """With the project as it is in this checkout, whichever one is installed."""
+    found = clean_environment("RAY_", "DASK_")
+    return found | {"PYTHONPATH": str(ROOT / "src"), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
 
 
 @contextmanager
-def marked() -> Iterator[dict[str, str]]:
+def apart() -> Iterator[dict[str, str]]:
     """An environment by which every process that was started with it is found, and ended, at the end."""
     mark = uuid.uuid4().hex
     try:
-        yield environment() | {MARK: mark, "CLUSTER_TOKEN": TOKEN}
+        yield environment() | {MARK: mark, "SPT_NOENV": "1", "CLUSTER_TOKEN": TOKEN}
     finally:
-        for _ in range(3):
-            for pid in carrying(mark):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-
-
-def carrying(mark: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return [pid for pid in found if pid != os.getpid()]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        end_marked(mark)
 
 
 def wait_for(what: Callable[[], object], seconds: float = DEADLINE_S) -> None:
@@ -110,7 +88,7 @@ class RayPlace:
         self.client_port = free_port()
         with open(logs / "ray.log", "w") as log:
             self._helper = subprocess.Popen(
-                [BIN / "python", "-c", RAY, str(self.client_port)],
+                [python("cluster"), "-c", RAY, str(self.client_port)],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -180,7 +158,11 @@ class DaskPlace:
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         with open(self._logs / f"dask-{words[0]}.log", "a") as log:
             started = subprocess.Popen(
-                [BIN / "dask", *words], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                [program("cluster", "dask"), *words],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._all.append(started)
         return started

@@ -12,19 +12,10 @@ from typing import Any
 
 import pytest
 
-from .cluster_places import (
-    BIN,
-    DEADLINE_S,
-    MARK,
-    TOKEN,
-    DaskPlace,
-    Place,
-    RayPlace,
-    carrying,
-    environment,
-    marked,
-    wait_for,
-)
+from engines.places import python
+from engines.processes import MARK, marked
+
+from .cluster_places import DEADLINE_S, TOKEN, DaskPlace, Place, RayPlace, apart, environment, wait_for
 
 LAB = '''
 import asyncio, os, subprocess, threading, time
@@ -184,7 +175,7 @@ class Project:
         environment = {name: value for name, value in self.place.environment.items() if name != "CLUSTER_TOKEN"}
         where = ["--workers", self.place.workers] if cluster else []
         return subprocess.Popen(
-            [BIN / "python", "-m", "penstock", *words, *where],
+            [python("cluster"), "-m", "penstock", *words, *where],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -235,7 +226,7 @@ class Finished:
 @pytest.fixture(scope="module", params=["ray", "dask"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     logs = tmp_path_factory.mktemp(request.param)
-    with marked() as environment:
+    with apart() as environment:
         found: Place = RayPlace(environment, logs) if request.param == "ray" else DaskPlace(environment, logs)
         try:
             yield found
@@ -364,9 +355,9 @@ def test_a_request_that_no_machine_meets_says_so_and_waits(project: Project) -> 
     assert project.finish(running).code == 130
 
 
+@pytest.mark.parametrize("place", ["ray"], indirect=True)
 def test_rays_client_reaches_it_from_outside(project: Project) -> None:
-    if not isinstance(project.place, RayPlace):
-        return  # only Ray has two ways of reaching a cluster
+    assert isinstance(project.place, RayPlace)
     where = f"ray://127.0.0.1:{project.place.client_port}"
     done = project.finish(project.start("run", "lab.py:squares", "--json", "--workers", where, cluster=False))
     assert done.output == 5
@@ -392,12 +383,12 @@ class OwnPlace:
 
 @pytest.mark.parametrize("workers", ["ray:2", "dask:2"])
 def test_a_cluster_of_its_own_begins_and_ends_with_the_run(workers: str, tmp_path: Path) -> None:
-    with marked() as environment:
+    with apart() as environment:
         project = Project(tmp_path, OwnPlace(workers, environment))
         done = project.run("own")
         assert done.output > 1
         assert done.of("attempt_started")[0]["waived"] == ["gpu=1"]  # nobody will add a machine that has one
-        wait_for(lambda: not carrying(environment[MARK]))
+        wait_for(lambda: not list(marked(environment[MARK])))
 
 
 @pytest.mark.parametrize("workers", ["ray://127.0.0.1:9", "dask://127.0.0.1:9"])

@@ -183,7 +183,7 @@ class DaskCluster:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _workers(self) -> list[dict[str, Any]]:
-        return list(self._client.scheduler_info()["workers"].values())
+        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
     def _collect(self) -> None:
         while not self._closing.is_set():

@@ -47,9 +47,6 @@ class Attendant:
                     ended = [*self._workers.stop(patience_s=_PATIENCE_S)]
         except KeyboardInterrupt:  # a cluster may have ways of its own to say that nobody wants it any more
             ended = ended or [*self._workers.stop(patience_s=_PATIENCE_S)]
-        except SystemExit:  # this process is told to go, and will not be given long
-            self._workers.kill_all()
-            raise
         outbox.add(["done", msgspec.msgpack.encode(ended[0][1])])
         outbox.send()
 

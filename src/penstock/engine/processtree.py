@@ -10,18 +10,29 @@ import time
 from collections.abc import Iterable, Iterator
 
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+_ON_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG
 _GRACE_S = 0.5
 _CLOCKS_APART_S = 2.0
 
 
 def adopt_orphans() -> None:
     """Let processes whose parent dies become children of this one, so that a double fork does not hide them. Linux."""
+    _prctl(_ADOPT_ORPHANS, 1)
+
+
+def go_on_when_orphaned() -> None:
+    """Let this process go on when its parent dies, should it have been stopped: who stopped it to kill it may have died
+    before. Linux."""
+    _prctl(_ON_PARENTS_DEATH, signal.SIGCONT)
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform != "linux":
         return
     import ctypes
 
     try:
-        ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
     except (OSError, AttributeError):
         pass  # a C library without it: the process group is still reached
 

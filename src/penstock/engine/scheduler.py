@@ -320,13 +320,7 @@ class Scheduler:
         task = prepared.task
         if not self._is_running(task):
             return  # another run computes its key
-        execution = Execution(
-            task,
-            self._services,
-            text=self._text_writer(task),
-            progress=self._progress(task),
-            portable=False,
-        )
+        execution = self._execution(task)
         outcome: StepOutcome | None = None
         self._inline_since = since = now_s()
         try:
@@ -398,14 +392,12 @@ class Scheduler:
             self._later(item, wait)
 
     def _start_thread(self, task: StepTask) -> None:
-        execution = Execution(
-            task,
-            self._services,
-            text=self._text_writer(task),
-            progress=self._progress(task),
-            portable=False,
-        )
-        self._threads.start(task, execution, is_async=self._coroutines.has(self._nodes[task.step]))
+        self._threads.start(task, self._execution(task), is_async=self._coroutines.has(self._nodes[task.step]))
+
+    def _execution(self, task: StepTask) -> Execution:
+        """In this process."""
+        text, progress = self._text_writer(task), self._progress(task)
+        return Execution(task, self._services, text=text, progress=progress, portable=False)
 
     def _on_thread(self, step: str) -> bool:
         node = self._nodes[step]

@@ -17,7 +17,7 @@ from .capture import teed
 from .execute import Execution
 from .failure import failure_of
 from .hidden import Ready
-from .processtree import adopt_orphans, kill_below
+from .processtree import adopt_orphans, go_on_when_orphaned, kill_below
 from .services import Services
 from .tasks import TASK_DECODER, StepOutcome, StepTask
 from .wire import Inbox, frame, receive
@@ -132,12 +132,15 @@ def stand_between(connection: socket.socket) -> None:
     it leaves behind is ended here.
     """
     adopt_orphans()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        go_on_when_orphaned()
         return
+    if signal.SIGINT in signal.sigpending():  # it came before there was a child that it could reach
+        os.kill(child, signal.SIGINT)
     connection.close()
     status = os.waitpid(child, 0)[1]
     kill_below(os.getpid())
@@ -145,6 +148,7 @@ def stand_between(connection: socket.socket) -> None:
         killer = os.WTERMSIG(status)
         if killer != signal.SIGKILL:
             signal.signal(killer, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {killer})
         os.kill(os.getpid(), killer)
     os._exit(os.waitstatus_to_exitcode(status))
 

@@ -75,6 +75,11 @@ def attend(content: bytes, post: Post) -> None:
         attendant.attend(task, post)
         # A process that used an accelerator keeps memory of it, which is somebody else's turn now.
         is_whole = not post.unwanted() and not (task.resources is not None and task.resources.gpu)
+    except SystemExit:
+        # This process is told to go, and may be killed at any moment: half of an ending would be worse than none. The
+        # worker ends itself, and what its step has started, when its connection closes.
+        is_whole = True
+        raise
     finally:
         if is_whole:
             _IDLE.put(key, attendant)

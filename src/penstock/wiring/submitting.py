@@ -114,12 +114,12 @@ class EngineRunner:
         seen = texts = 0
         state = _Asked(lambda: self._backend.state(submitted.plan, places(self._settings), submitted.engine_run))
         while True:
-            for sequence, event in store.events(record.id, after=seen):
-                seen = sequence
-                listener.event(view.apply(event))
             for number, step, index, _, text in store.read_text(record.id, after=texts):
                 texts = number
                 listener.text(step, index, text)
+            for sequence, event in store.events(record.id, after=seen):
+                seen = sequence
+                listener.event(view.apply(event))
             if view.finished is not None:
                 break
             if (told := state.over()) is not None:  # its own last command never came

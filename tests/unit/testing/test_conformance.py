@@ -211,6 +211,14 @@ def test_an_attempt_that_begins_too_soon_is_told() -> None:
     assert laws(began("a"), failed, began("a", at=4, attempt=2)) == ["a began attempt 2 sooner than its policy says"]
 
 
+def test_more_in_a_pool_than_it_has_places_is_told() -> None:
+    pooled = StepOptions(pool="narrow")
+    graph = Graph("p", "p.py:p", (Node("a", "p.py:a", options=pooled), Node("b", "p.py:b", options=pooled)))
+    events = [began("a"), began("b"), ended("a"), ended("b"), RunFinished(at=9, state=RunState.SUCCEEDED)]
+    assert list(broken_laws(graph, events, {"narrow": 1})) == ["b began as number 2 in pool 'narrow', which has 1"]
+    assert list(broken_laws(graph, events, {"narrow": 2})) == []
+
+
 def test_more_at_the_same_time_than_a_step_allows_and_a_run_that_was_never_closed_are_told() -> None:
     found = laws(*one("a"), began("m", "0"), began("m", "1"))
     assert found == ["m[1] began as number 2 at the same time, of 1 at most"]

@@ -44,7 +44,21 @@ def deploy(bundle: Bundle, blueprint: Blueprint, form: str, places: Places) -> s
         where = "" if places.folder else ", which no Airflow reads yet: copy both files into its DAG folder"
         return f"wrote {entry}{where}"
     took = _wait(client, blueprint, bundle.entry, text, is_new=is_new)
-    return f"Airflow at {client.endpoint} knows {blueprint.name}: {entry} {took}"
+    told = f"Airflow at {client.endpoint} knows {blueprint.name}: {entry} {took}"
+    return told + (_in_progress(client, blueprint.name) if is_new else "")
+
+
+def _in_progress(client: Client, name: str) -> str:
+    """What becomes of runs that began with an older file: Airflow takes their tasks from the new one."""
+    found = client.get(named("dags", name, "dagRuns"), state="running", limit="1")
+    count = int(found.get("total_entries", 0))
+    if not count:
+        return ""
+    runs = "1 run is" if count == 1 else f"{count} runs are"
+    return (
+        f"\n{runs} in progress: steps go on as they began; one that only the new file has fails there, one that "
+        "it lacks is not started, and `penstock resume` finishes such a run"
+    )
 
 
 def _put(path: Path, text: str) -> bool:

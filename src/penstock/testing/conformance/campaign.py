@@ -182,7 +182,7 @@ def lay_out(cases: tuple[Case, ...], campaign: Campaign, work: Path) -> Ground:
     folder, own = work / "project", work / "work"
     folder.mkdir(parents=True)
     own.mkdir()
-    (folder / "penstock.toml").write_text("", encoding="utf-8")
+    (folder / "penstock.toml").write_text("[pools]\nnarrow = 1\n", encoding="utf-8")
     for case in cases:
         shutil.copyfile(case.path, folder / case.file)
     for path in {path for case in cases for path in case.folder.glob("*.txt")}:

@@ -149,25 +149,28 @@ FAILURES = [
     Case("process_killed", "failures", ("isolation", *_RETRY, "retry.on"), (Act(output=3),)),
     Case("unstorable_result", "failures", _RETRY, (FAILED,)),
     Case("checkpoint", "failures", _RETRY, (Act(output=[2, 3]),)),
+    Case("max_parallel", "failures", ("max_parallel",), (Act(output=60),)),
+    Case("pool_of_one", "failures", ("pool",), (Act(output=[2, 3]),)),
     Case("resources", "failures", ("resources.cpu", "resources.memory"), (Act(output=2),)),
     Case("resources_gpu", "failures", ("resources.gpu",), (Act(output=3),)),
 ]  # fmt: skip
 
 EFFECTS = [
-    Case("effect_at_most_once", "effects and secrets", ("effect", *_RETRY), (FAILED,)),
+    Case("effect_at_most_once", "outside", ("effect", *_RETRY), (FAILED,)),
     Case(
-        "effect_exactly_once", "effects and secrets", ("effect", *_RETRY, "retry.on"),
+        "effect_exactly_once", "outside", ("effect", *_RETRY, "retry.on"),
         (Act(output=["coffee", 1]),), sample=True,
     ),
     Case(
-        "secret_used", "effects and secrets", ("secret",), (Act(output=[128, 32]),), sample=True,
+        "secret_used", "outside", ("secret",), (Act(output=[128, 32]),), sample=True,
         secrets=("PENSTOCK_CASE_TOKEN", "PENSTOCK_CASE_PASSWORD"),
     ),
     Case(
-        "secret_in_failure", "effects and secrets", ("secret", *_RETRY), (FAILED,), secrets=("PENSTOCK_CASE_TOKEN",)
+        "secret_in_failure", "outside", ("secret", *_RETRY), (FAILED,), secrets=("PENSTOCK_CASE_TOKEN",)
     ),
-    Case("gate_refused", "effects and secrets", ("guard",), (Act(output=["the score is 0.54, 0.8 is not reached"]),)),
-    Case("tags_and_schedule", "effects and secrets", ("tags", "schedule.expression", "schedule.tz"), (Act(output=2),)),
+    Case("gate_refused", "outside", ("guard",), (Act(output=["the score is 0.54, 0.8 is not reached"]),)),
+    Case("data_events", "outside", ("on_data", "updates"), (Act(output=6),)),
+    Case("tags_and_schedule", "outside", ("tags", "schedule.expression", "schedule.tz"), (Act(output=2),)),
 ]  # fmt: skip
 
 CACHE = [
@@ -216,11 +219,7 @@ WITHOUT_A_CASE = {
     "on_invalid.max_fraction": "needs pandera where steps run; tests of the boundary have it",
     "on_invalid.max_rows": "the same",
     "max_active_runs": "of several runs at a time, and a case has one after the other",
-    "max_parallel": "not yet",
-    "pool": "not yet",
-    "on_data": "starts runs by itself, and a case starts its own",
-    "updates": "the same",
-    "schedule.catch_up": "the same",
+    "schedule.catch_up": "starts runs by itself, and a case starts its own",
     "schedule.start": "the same",
 }
 

@@ -25,7 +25,7 @@ from .case import Case
 class Ground(NamedTuple):
     """What a driver is given to make ready: one project that holds the files of all cases."""
 
-    folder: Path  # the project: a file per case, words.txt and an empty penstock.toml; it is the driver's to keep
+    folder: Path  # the project: a file per case, words.txt and penstock.toml; it is the driver's to keep
     cases: tuple[Case, ...]
     environment: Mapping[str, str]  # must be set wherever steps run: planted secrets, and what cases ask for
     work: Path  # a folder for whatever the driver writes; it is deleted afterwards
@@ -86,11 +86,15 @@ class EngineDriver(Protocol):
         ...
 
 
+_graphs: dict[Path, Graph] = {}  # a campaign takes hours, and files that are edited meanwhile are not traced any more
+
+
 def graph_of(case: Case) -> Graph:
     """The case's pipeline, traced in this process with the parameters of its first act."""
-    pipeline = getattr(load_file(str(case.path)), case.pipeline)
-    traced: Graph = pipeline.trace(pipeline.parameters(dict(case.acts[0].parameters))).graph
-    return traced
+    if case.path not in _graphs:
+        pipeline = getattr(load_file(str(case.path)), case.pipeline)
+        _graphs[case.path] = pipeline.trace(pipeline.parameters(dict(case.acts[0].parameters))).graph
+    return _graphs[case.path]
 
 
 def answers(backend: str, case: Case, **settings: Any) -> dict[str, Answer]:

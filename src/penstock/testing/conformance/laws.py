@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...graph import Graph
 from ...ports.events import (
@@ -22,13 +22,11 @@ from ...ports.events import (
 Key = tuple[str, str]  # step, index
 
 
-def broken_laws(graph: Graph, events: Sequence[Event]) -> Iterator[str]:
-    """Every law that these events break, in words."""
+def broken_laws(graph: Graph, events: Sequence[Event], pools: Mapping[str, int] = {}) -> Iterator[str]:
+    """Every law that these events break, in words. `pools`: how many places each has."""
     needs = graph.needs()
-    scopes = {node.name: graph.scopes_of(node.scope) for node in graph.nodes}
-    most = {node.name: node.options.max_parallel for node in graph.nodes}
-    running: dict[str, set[str]] = {}
-    open_after = _Open(scopes)
+    crowd = _Crowd(graph, pools)
+    open_after = _Open({node.name: graph.scopes_of(node.scope) for node in graph.nodes})
     due: dict[Key, int] = {}
     finished = False
     for event in events:
@@ -41,29 +39,49 @@ def broken_laws(graph: Graph, events: Sequence[Event]) -> Iterator[str]:
                 if isinstance(event, AttemptStarted):
                     if event.at < due.pop(key, 0):
                         yield f"{_told(key)} began attempt {event.attempt} sooner than its policy says"
+                    yield from crowd.enter(key)
                     open_after.begin(key)
-                    beside = running.setdefault(event.step, set())
-                    beside.add(event.index)
-                    if (limit := most[event.step]) is not None and len(beside) > limit:
-                        yield f"{_told(key)} began as number {len(beside)} at the same time, of {limit} at most"
                 else:
                     open_after.end(key)
             case AttemptFailed(step=step, index=index, retry_at=retry_at) if retry_at is not None:
-                running.get(step, set()).discard(index)
+                crowd.leave((step, index))
                 due[step, index] = retry_at
             case AttemptFailed() | StepSucceeded() | StepSkipped() | StepBlocked() | StepCancelled():
-                running.get(event.step, set()).discard(event.index)
+                crowd.leave((event.step, event.index))
                 open_after.end((event.step, event.index))
             case StepReopened():
                 open_after.begin((event.step, event.index))
             case RunResumed():
-                running.clear()
+                crowd.running.clear()
                 due.clear()
                 finished = False
             case RunFinished():
                 finished = True
     if not finished:
         yield "the run was never closed"
+
+
+class _Crowd:
+    """Which attempts run at the same time, and whether these are more than a step or a pool allows."""
+
+    def __init__(self, graph: Graph, pools: Mapping[str, int]) -> None:
+        self.running: set[Key] = set()
+        self._most = {node.name: node.options.max_parallel for node in graph.nodes}
+        self._pool = {node.name: node.options.pool for node in graph.nodes}
+        self._places = pools
+
+    def enter(self, key: Key) -> Iterator[str]:
+        self.running.add(key)
+        beside = sum(name == key[0] for name, _ in self.running)
+        if (limit := self._most[key[0]]) is not None and beside > limit:
+            yield f"{_told(key)} began as number {beside} at the same time, of {limit} at most"
+        pool = self._pool[key[0]]
+        inside = sum(self._pool[name] == pool for name, _ in self.running)
+        if pool is not None and inside > self._places.get(pool, inside):
+            yield f"{_told(key)} began as number {inside} in pool '{pool}', which has {self._places[pool]}"
+
+    def leave(self, key: Key) -> None:
+        self.running.discard(key)
 
 
 class _Open:

@@ -93,10 +93,14 @@ def observe(project: Project, run_id: str, acts: Sequence[str] = ()) -> Observed
         pipeline=graph.pipeline,
         parameters=summary.record.parameters,
         tags=summary.record.tags,
-        schedule=f"{graph.schedule.expression} {graph.schedule.tz}" if graph.schedule is not None else "",
+        schedule=" ".join(_schedule(graph)),
         result=_result(project, graph, view, summary),
         instances=instances,
-        broken=(*broken_rules(graph, run_id, store), *broken_laws(graph, events), *_unreadable(project, view)),
+        broken=(
+            *broken_rules(graph, run_id, store),
+            *broken_laws(graph, events, project.settings.pools),
+            *_unreadable(project, view),
+        ),
     )
 
 
@@ -109,6 +113,10 @@ def shown(step: str, index: str) -> str:
 
 def _key(run: StepRun) -> tuple[str, list[int]]:
     return run.step, [int(part) for part in run.index.split(".")] if run.index else []
+
+
+def _schedule(graph: Graph) -> tuple[str, ...]:
+    return (*graph.on_data, *((graph.schedule.expression, graph.schedule.tz) if graph.schedule is not None else ()))
 
 
 def _tried(attempt: Attempt, printed: str) -> Tried:
