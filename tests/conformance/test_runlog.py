@@ -280,6 +280,34 @@ def test_anybody_may_ask_a_run_to_cancel(store: SqlStore) -> None:
     assert not store.beat(run_id)
 
 
+def test_nothing_is_recorded_of_a_run_that_is_over_until_somebody_takes_it_over(store: SqlStore) -> None:
+    run_id = a_run(store)
+    store.append(run_id, 1, [started()])
+    store.append(run_id, 1, [RunFinished(at=AT, state=RunState.FAILED)])
+    late = [
+        StepSkipped(at=AT, step="late", because="x"),
+        failed("fit", 1),
+        RunFinished(at=AT, state=RunState.CANCELLED),
+    ]
+    for event in (*late, MapExpanded(at=AT, scope="m", size=1)):
+        with pytest.raises(FencedError, match="is over"):
+            store.append(run_id, 1, [event])
+    store.append(run_id, 1, [RunCancelRequested(at=AT)])
+    with pytest.raises(FencedError, match="is over"):
+        store.append(run_id, 1, [RunFinished(at=AT, state=RunState.FAILED)])
+    store.append(run_id, 2, [RunResumed(at=AT, epoch=2), late[0]])
+    assert_tables_say_what_the_events_say(store, run_id)
+
+
+def test_a_beat_with_an_epoch_notices_that_the_run_was_taken_over(store: SqlStore) -> None:
+    run_id = a_run(store)
+    assert not store.beat(run_id, 1)
+    store.append(run_id, 2, [RunResumed(at=AT, epoch=2)])
+    with pytest.raises(FencedError, match="taken over"):
+        store.beat(run_id, 1)
+    assert not store.beat(run_id, 2)
+
+
 def test_an_append_of_nothing_changes_nothing(store: SqlStore) -> None:
     run_id = a_run(store)
     store.append(run_id, 1, [])
@@ -348,6 +376,11 @@ _START = {"inputs": _INPUTS, "parts": st.just({}) | st.just({"code": "c"}), "wai
 
 def _next_event(view: RunView, at: int) -> st.SearchStrategy[Event]:
     finals = [state for state in RunState if state is not RunState.RUNNING]
+    if view.finished is not None:  # of a run that is over nothing is recorded, until somebody takes it over
+        return st.one_of(
+            st.builds(RunCancelRequested, at=st.just(at)),
+            st.builds(RunResumed, at=st.just(at), epoch=st.just(view.epoch + 1), host=st.just(HERE)),
+        )
     return st.one_of(
         *(_next_step_event(view, at, step, index) for step, index in [("a", ""), ("m", "0"), ("m", "1.0")]),
         st.builds(MapExpanded, at=st.just(at), scope=st.just("m"), size=st.just(2)),
@@ -445,6 +478,8 @@ def test_after_every_short_history_in_every_grouping_the_tables_are_the_fold(len
         view, events = RunView(), []
         for at, name in enumerate(names, AT + 1):
             if name in ("succeed", "fail", "retry") and view.step("a").state is not StepState.RUNNING:
+                break
+            if view.finished is not None and name != "resume":
                 break
             events.append(_SMALL[name](view, at, view.step("a")))
             view.apply(events[-1])

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.core.errors import ParameterError, UsageError
+from penstock.core.errors import FencedError, ParameterError, UsageError
 from penstock.engine.closing import close_run
 from penstock.engine.expanding import expand
 from penstock.engine.processes import StepExit
@@ -222,6 +222,65 @@ def test_a_run_that_was_taken_over_elsewhere_is_not_the_engines_any_more(lab: La
     assert engine.step("total") is StepExit.FENCED
 
 
+def test_another_engine_and_an_older_run_of_the_same_one_may_not_act_for_a_run(lab: Lab) -> None:
+    engine = Engine(lab.write(RICH))
+    engine.step("numbers")
+    run_id = engine.session().record.id
+    other = Engine(lab, "prefect")
+    assert other.step("total", key="main/x", run=run_id) is StepExit.FENCED
+    with pytest.raises(FencedError, match="taken over"):
+        close_run(other.session("main/x", run=run_id))
+    session = engine.session()
+    session.catch_up()
+    now = session.services.clock.now_us()
+    session.append(RunResumed(at=now, epoch=2, host="@airflow", engine_run=f"{run_id}.2"))
+    with pytest.raises(FencedError, match="taken over"):
+        engine.end()
+    newer = f"main/{run_id}.2"
+    assert engine.session(newer, run=run_id).is_ours
+    assert close_run(engine.session(newer, run=run_id)) is RunState.FAILED
+
+
+def test_the_end_of_an_engine_does_not_touch_a_run_that_goes_on_here(lab: Lab) -> None:
+    engine = Engine(lab.write(RICH))
+    engine.step("numbers")
+    session = engine.session()
+    session.catch_up()
+    session.append(RunResumed(at=session.services.clock.now_us(), epoch=2, host=os.uname().nodename, pid=os.getpid()))
+    with pytest.raises(FencedError, match="taken over"):
+        engine.end()
+    assert engine.map("square") == ["0", "1", "2"]  # told, and not recorded
+    assert not session.view.sizes
+
+
+def test_a_secret_that_a_child_of_a_step_prints_is_masked_in_the_engines_log(lab: Lab) -> None:
+    engine = Engine(
+        lab.write("""
+@step
+def loud(token: str) -> int:
+    os.write(1, token.encode())
+    subprocess.run(["sh", "-c", 'echo "$0"; echo "$0" >&2', token])
+    print(token)
+    return 1
+
+@pipeline
+def main() -> int:
+    return loud(Secret("LOUD_TOKEN"))
+""")
+    )
+    os.environ["LOUD_TOKEN"] = "hunter2-hunter2"
+    try:
+        told, _ = engine.start("loud").communicate(timeout=60)
+    finally:
+        del os.environ["LOUD_TOKEN"]
+    assert "hunter2" not in told
+    assert told.count("•••") >= 4
+    session = engine.session()
+    kept = "".join(text for *_, text in session.store.read_text(session.record.id))
+    assert "hunter2" not in kept
+    assert kept.count("•••") >= 4
+
+
 def test_an_attempt_that_comes_too_early_waits_for_its_time_and_the_count_is_the_policys(lab: Lab) -> None:
     engine = Engine(
         lab.write("""
@@ -366,7 +425,7 @@ def main() -> int:
     bad()
     return behind(each.map(x=other()))
 """)
-    calm = lab.run(cache=False)
+    calm = lab.run(cache=False, workers=1)
     engine = Engine(lab)
     assert engine.step("bad") is StepExit.FAILED
     assert engine.step("other") is StepExit.FAILED
