@@ -15,7 +15,7 @@ _TAKEN = frozenset(
 )  # fmt: skip
 
 
-def identifiers(names: Iterable[str], *, taken: Iterable[str] = ()) -> dict[str, str]:
+def identifiers(names: Iterable[str], *, taken: Iterable[str] = (), kind: str = "step") -> dict[str, str]:
     """An identifier for each name, close to it and like no other; the same names give the same identifiers.
 
     >>> identifiers(["fit", "prepare/split", "prepare-split", "list", "depth"], taken=["depth"])
@@ -26,9 +26,9 @@ def identifiers(names: Iterable[str], *, taken: Iterable[str] = ()) -> dict[str,
     found: dict[str, str] = {}
     counts: dict[str, int] = {}
     for name in names:
-        plain = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name)) or "step"
-        plain = plain if plain.isidentifier() else f"step_{plain}"
-        first = candidate = f"{plain}_step" if plain in used and plain not in counts else plain
+        plain = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name)) or kind
+        plain = plain if plain.isidentifier() and not plain.startswith("__") else f"{kind}_{plain}"
+        first = candidate = f"{plain}_{kind}" if plain in used and plain not in counts else plain
         while candidate in used:
             counts[first] = counts.get(first, 1) + 1
             candidate = f"{first}_{counts[first]}"
@@ -52,4 +52,4 @@ def apart(name: str, taken: Iterable[str]) -> str:
 
 def flow_identifier(pipeline: str, *, taken: Iterable[str]) -> str:
     """The flow function's name: the pipeline's own, where nothing else has it."""
-    return identifiers([pipeline], taken=taken)[pipeline].replace("_step", "_flow")
+    return identifiers([pipeline], taken=taken, kind="flow")[pipeline]

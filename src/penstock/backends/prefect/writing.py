@@ -68,6 +68,7 @@ class _Flow:
         self._graph = blueprint.graph
         self._parameters = flow_parameters(self._graph)
         self._names = _Names(self._graph)
+        self._inside = _by_scope(self._graph)
 
     def text(self) -> str:
         parts = [self._head(), self._imports(), self._constants(), *self._tasks(), self._flow(), self._main()]
@@ -166,7 +167,7 @@ class _Flow:
         decorator = call("@flow", [f"name={quoted(graph.pipeline)}", "persist_result=False"])
         head = call(f"async def {self._names.flow}", [_declared(each) for each in self._parameters], ":")
         start = call(f"    {run} = {self._names.pipeline}.run", self._given(), indent=4)
-        body = [*self._scope(None, 1), f"    return await {run}.to_the_end()"]
+        body = [*self._told(None, 1), f"    return await {run}.to_the_end()"]
         return "\n".join([decorator, head, *self._own_defaults(), start, *body])
 
     def _own_defaults(self) -> list[str]:
@@ -181,38 +182,27 @@ class _Flow:
         plain = [each.name for each in self._parameters if not each.own]
         return [_by_name(plain, ""), *([_by_name(own, "or_default=")] if own else [])]
 
-    def _scope(self, scope: str | None, depth: int) -> Iterator[str]:
+    def _told(self, scope: str | None, depth: int) -> Iterator[str]:
         """What is told to the run inside one map, or outside of all, in the order in which the pipeline was written."""
         margin, run = "    " * depth, self._names.run
-        opened: set[str] = set()
-        for node in self._graph.nodes:
-            if node.scope == scope:
-                yield margin + call(f"{run}.step", self._step_arguments(node, depth), indent=4 * depth)
-            elif (inner := self._child(node, scope)) is not None and inner.name not in opened:
-                opened.add(inner.name)
-                waits = self._waits(_scope_needs(inner), f"with {run}.map({quoted(inner.name)}, ", depth)
-                yield margin + call(f"with {run}.map", [quoted(inner.name), *waits], ":", indent=4 * depth)
-                yield from self._scope(inner.name, depth + 1)
-
-    def _child(self, node: Node, scope: str | None) -> Scope | None:
-        """The map directly inside `scope` that the node lies in."""
-        chain = self._graph.scopes_of(node.scope)
-        if scope is None:
-            return self._graph.scope(chain[0]) if chain else None
-        if scope not in chain or chain[-1] == scope:
-            return None
-        return self._graph.scope(chain[chain.index(scope) + 1])
+        for each in self._inside.get(scope, []):
+            if isinstance(each, Node):
+                yield margin + call(f"{run}.step", self._step_arguments(each, depth), indent=4 * depth)
+                continue
+            arguments = [quoted(each.name), *self._waits(_scope_needs(each), depth)]
+            yield margin + call(f"with {run}.map", arguments, ":", indent=4 * depth)
+            yield from self._told(each.name, depth + 1)
 
     def _step_arguments(self, node: Node, depth: int) -> list[str]:
         options = node.options
         return [
             self._names.steps[node.name],
-            *self._waits(_node_needs(node), "", depth),
+            *self._waits(_node_needs(node), depth),
             *([f"at_once={options.max_parallel}"] if options.max_parallel else []),
             *([f"updates={literal(list(options.updates), indent=4 * depth + 4)}"] if options.updates else []),
         ]
 
-    def _waits(self, needs: list[str], before: str, depth: int) -> list[str]:
+    def _waits(self, needs: list[str], depth: int) -> list[str]:
         if not needs:
             return []
         found = [self._names.steps[name] for name in needs]
@@ -238,6 +228,24 @@ class _Flow:
 def _by_name(found: list[str], before: str) -> str:
     """Parameters as a dict, as the first thing in a line of the flow's body."""
     return bracketed(before + "{", [f"{quoted(name)}: {name}" for name in found], "}", indent=8)
+
+
+def _by_scope(graph: Graph) -> dict[str | None, list[Node | Scope]]:
+    """What lies directly in each map, and outside of all (None): steps, and maps where their first step is."""
+    scopes = {scope.name: scope for scope in graph.scopes}
+    found: dict[str | None, list[Node | Scope]] = {}
+    placed: set[str] = set()
+    for node in graph.nodes:
+        above: list[Scope] = []
+        name = node.scope
+        while name is not None and name not in placed:
+            placed.add(name)
+            above.append(scopes[name])
+            name = scopes[name].parent
+        for scope in reversed(above):
+            found.setdefault(scope.parent, []).append(scope)
+        found.setdefault(node.scope, []).append(node)
+    return found
 
 
 def _declared(parameter: FlowParameter) -> str:

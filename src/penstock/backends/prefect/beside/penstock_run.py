@@ -35,6 +35,7 @@ RUN_LABEL = "penstock.run"  # on a flow run that penstock started: the run that 
 _LINKS = 100  # arrows that the graph draws into one task run; each costs Prefect a millisecond
 _PATIENCE_S = 5.0
 _END_S = 60.0
+_RECORD = 200_000  # characters
 _COMPLETED = {"cached": "Cached", "skipped": "Skipped"}
 _FAILED = {"timed_out": "TimedOut", "upstream_failed": "UpstreamFailed"}
 
@@ -143,7 +144,7 @@ async def perform(step: str, index: str = "") -> State[Any]:
         return Cancelled(message=run.stopped)
     request = {"step": step, "index": index, "attempt": task_run.run_count}
     try:
-        answer = await run.workers.ask(request, lambda text: logger.info("%s", text.rstrip("\n")))
+        answer = await run.workers.ask(request, lambda text: _log(logger, text))
     except WorkerLost as lost:
         if run.stopped:
             return Cancelled(message=run.stopped)
@@ -153,6 +154,12 @@ async def perform(step: str, index: str = "") -> State[Any]:
     if "\n" in said:
         logger.error("%s", said)  # with the step's own traceback
     return _state(answer, _summary(said), turn)
+
+
+def _log(logger: Any, text: str) -> None:
+    """What a step prints. Prefect drops a record of more than a million bytes."""
+    for at in range(0, len(text), _RECORD):
+        logger.info("%s", text[at : at + _RECORD].rstrip("\n"))
 
 
 def _summary(said: str) -> str:
@@ -233,8 +240,10 @@ class Run:
             more += ("--run", str(known))
         if flow_run.auto_scheduled:
             more += ("--logical-time", flow_run.expected_start_time.isoformat())
+        programs = [str(Path(self._pipeline.python).parent), os.environ.get("PATH", os.defpath)]
         environment = {
-            "PENSTOCK_PARAMETERS": json.dumps(self._parameters, default=_plain, ensure_ascii=False)
+            "PENSTOCK_PARAMETERS": json.dumps(self._parameters, default=_plain, ensure_ascii=False),
+            "PATH": os.pathsep.join(programs),  # the project's own programs come before Prefect's
         }
         self.workers = Workers(
             self._pipeline.command("exec-steps", key, *more), self._pipeline.root, environment
