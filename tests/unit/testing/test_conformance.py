@@ -12,8 +12,10 @@ import msgspec
 import pytest
 
 from penstock.core.errors import UsageError
+from penstock.engine.tasks import Collected, Json, Keyed, SecretValue, Stored, Whole
 from penstock.graph import Graph, Item, Node, Output, Scope, StepOptions
 from penstock.graph.demands import demands, features
+from penstock.ports.artifacts import ArtifactRef
 from penstock.ports.events import (
     AttemptFailed,
     AttemptStarted,
@@ -24,7 +26,7 @@ from penstock.ports.events import (
     StepSucceeded,
 )
 from penstock.ports.records import Failure, FailureClass, RunState
-from penstock.testing.conformance import leaks, results
+from penstock.testing.conformance import leaks, observing, results
 from penstock.testing.conformance.case import FOLDER, Act, Case
 from penstock.testing.conformance.catalogue import CASES, WITHOUT_A_CASE, chosen
 from penstock.testing.conformance.comparing import compare
@@ -152,6 +154,15 @@ def test_a_step_that_may_end_one_way_or_another_may_end_in_no_third_way() -> Non
     assert compare(OBSERVED, failed, {"s": ("succeeded", "failed")}) == []
     (difference,) = compare(OBSERVED, failed, {"s": ("succeeded", "cancelled")})
     assert (difference.calm, difference.here) == ("succeeded or cancelled", "failed")
+
+
+def test_what_a_pipeline_returned_is_read_as_text_and_no_class_of_the_users_is_looked_for() -> None:
+    large = ArtifactRef("1a", "json", 9)
+    whole = Whole("gone.py:make", ("low", "high"), (Json("1"), Stored(ArtifactRef("2b", "json", 1, inline="2"))))
+    value = Keyed(("größe", "all"), (Collected((whole, Stored(large)), as_tuple=True), Collected((SecretValue("S"),))))
+    assert observing._text(value) == (
+        '{"größe":{"$":"tuple","v":[["gone.py:make",{"low":1,"high":2}],"json 1a"]},"all":["<secret S>"]}'
+    )
 
 
 # -- the laws --------------------------------------------------------------------------------------------------------

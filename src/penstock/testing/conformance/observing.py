@@ -7,19 +7,18 @@ instances that compute the same did it for the others. Times are looked at here,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from ...core.errors import PenstockError
 from ...core.jsonvalue import dumps
 from ...engine.arguments import Refusal, Resolver
+from ...engine.tasks import Collected, Json, Keyed, SecretValue, Stored, TaskArgument, Whole
 from ...graph import Graph
 from ...ports.events import RunView, attempts_of, fold
 from ...ports.records import Attempt, Failure, RunSummary, StepRun, StepState
 from ...wiring.config import load_settings
 from ...wiring.project import Project
-from ...wiring.runs import decode
 from ..rules import broken_rules
 from .laws import broken_laws
 
@@ -157,10 +156,31 @@ def _result(project: Project, graph: Graph, view: RunView, summary: RunSummary) 
         return None
     resolver = Resolver(graph, view, summary.record.parameters, project.artifacts)
     try:
-        value: Any = decode(resolver.result(graph.result), project.services(graph))
+        return _text(resolver.result(graph.result))
     except Refusal:
         return None
-    return dumps(value)
+
+
+def _text(value: TaskArgument) -> str:
+    """A value as exact JSON, read from what is stored: no code of the user's is imported here for it."""
+    match value:
+        case Json(text):
+            return text
+        case Stored(ref):
+            return ref.inline if ref.inline is not None else dumps(f"{ref.codec} {ref.digest}")
+        case Collected(items, as_tuple):
+            texts = f"[{','.join(map(_text, items))}]"
+            return f'{{"$":"tuple","v":{texts}}}' if as_tuple else texts
+        case Keyed(keys, items):
+            return _fields(keys, items)
+        case Whole(target, keys, items):
+            return f"[{dumps(target)},{_fields(keys, items)}]"
+        case SecretValue(name):
+            return dumps(f"<secret {name}>")
+
+
+def _fields(keys: Sequence[str], items: Sequence[TaskArgument]) -> str:
+    return f"{{{','.join(f'{dumps(key)}:{_text(item)}' for key, item in zip(keys, items, strict=True))}}}"
 
 
 def _unreadable(project: Project, view: RunView) -> list[str]:
