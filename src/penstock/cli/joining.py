@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Callable
 from time import monotonic, sleep
 
 from ..core.errors import PenstockError, StoreUnavailableError
-from ..engine.processes import LIFELINE, die_with_engine
+from ..engine.processes import LIFELINE, StepExit, die_with_engine
 from ..engine.processtree import adopt_orphans
 from ..engine.single import StepSession
 from ..ports.runlog import Store
@@ -62,10 +63,23 @@ def session_of(arguments: argparse.Namespace, told: Callable[[str], None] | None
     return joined(asked, lambda project: _opened(project, patience), told)
 
 
+def lacks(session: StepSession, arguments: argparse.Namespace, name: str) -> bool:
+    """Whether a step or map came into the pipeline after this run had begun: deployed since, it is none of its own."""
+    if not arguments.digest or session.record.manifest == arguments.digest:
+        return False
+    known = {node.name for node in session.graph.nodes} | {scope.name for scope in session.graph.scopes}
+    if name not in known:
+        sys.stderr.write(f"penstock: run {session.record.id} began before there was '{name}': nothing to do\n")
+    return name not in known
+
+
 def for_an_engine(arguments: argparse.Namespace, execute: Callable[[argparse.Namespace], int]) -> int:
     """The usual exit codes mean something else to an engine: whatever keeps a command from beginning is 2."""
     try:
         return execute(arguments)
+    except StoreUnavailableError as error:
+        tell(error, as_json=arguments.json)
+        return int(StepExit.RETRY)  # nothing is wrong with the step: another attempt may reach the store
     except PenstockError as error:
         tell(error, as_json=arguments.json)
         return Exit.USAGE

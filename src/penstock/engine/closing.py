@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
+from ..core.errors import FencedError
 from ..ports.events import AttemptFailed, Event, MapExpanded, RunFinished, StepBlocked, StepCancelled, StepSkipped
 from ..ports.records import FailureClass, RunState, StepRun, StepState
 from .arguments import Blocked, NotReady, Skipped
@@ -18,7 +19,7 @@ _LOOK_S = 0.1
 
 
 def close_run(session: StepSession, told: RunState | None = None) -> RunState:
-    """Close the run, if nobody has. `told`: how the engine says that it ended, where it knows better than the run log.
+    """Close the run, if nobody has. `told`: how the engine says that it ended; that it was cancelled counts.
 
     A step that never started gets the state that the launcher would have given it; one that could have started, and
     did not, is cancelled, and the run has failed.
@@ -26,11 +27,22 @@ def close_run(session: StepSession, told: RunState | None = None) -> RunState:
     session.catch_up()
     if session.view.finished is not None:
         return session.view.finished
-    _end_lost(session, told)
-    missed = _decide_rest(session)
-    session.catch_up()
-    state, error = _state(session, told, missed)
-    session.append(RunFinished(at=session.services.clock.now_us(), state=state, error=error))
+    if not session.is_ours:
+        raise FencedError(
+            f"run {session.record.id} is not {session.engine}'s any more: it was taken over",
+            hint=f"penstock show {session.record.id}",
+        )
+    try:
+        _end_lost(session, told)
+        missed = _decide_rest(session)
+        session.catch_up()
+        state, error = _state(session, told, missed)
+        session.append(RunFinished(at=session.services.clock.now_us(), state=state, error=error))
+    except FencedError:
+        session.catch_up()
+        if session.view.finished is None or not session.is_ours:
+            raise
+        return session.view.finished  # somebody else has closed it meanwhile
     session.catch_up()
     return session.view.finished or state
 

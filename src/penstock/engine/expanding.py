@@ -32,7 +32,7 @@ def expand(session: StepSession, scope: str, below: str = "") -> list[str]:
                 events.append(MapExpanded(at=session.services.clock.now_us(), scope=scope, index=parent, size=size))
         else:
             events += closed(session, scope, parent, size)
-    if events and view.finished is None:
+    if events and view.finished is None and session.is_ours:
         session.append(*events)
     return found
 

@@ -58,9 +58,10 @@ class Watch:
     Nobody owns the run of another engine; its steps keep it alive between them.
     """
 
-    def __init__(self, store: Liveness, run_id: str) -> None:
+    def __init__(self, store: Liveness, run_id: str, epoch: int) -> None:
         self._store = store
         self._run_id = run_id
+        self._epoch = epoch
         self._main = threading.get_ident()
         self._done = threading.Event()
         self._lock = threading.Lock()
@@ -82,7 +83,7 @@ class Watch:
     def _beat(self) -> None:
         while not self._done.wait(_BEAT_S):
             try:
-                asked = self._store.beat(self._run_id)
+                asked = self._store.beat(self._run_id, self._epoch)
             except FencedError:
                 asked = True
             except StoreError:

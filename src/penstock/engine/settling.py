@@ -7,20 +7,38 @@ log then knows nothing of that step; but one that runs whatever happened, or tak
 from __future__ import annotations
 
 from ..ports.events import StepBlocked, StepEvent, StepSkipped
+from ..ports.records import StepState
 from .arguments import Blocked, Skipped
 from .expanding import closed, expand
 from .frontier import Frontier, Item
-from .single import StepExit, StepSession
+from .single import StepExit, StepSession, check_instance
 
 
 def execute_settled(
     session: StepSession, step: str, index: str, engine_attempt: int | None
 ) -> tuple[StepExit, StepEvent | None]:
     """`StepSession.execute`; where it is not ready, what can never start any more is settled first."""
+    if session.engine and (known := _settled_before(session, step, index)) is not None:
+        return known
     code, event = session.execute(step, index, engine_attempt)
     if code is StepExit.NOT_READY and session.engine and settle(session):
         code, event = session.execute(step, index, engine_attempt)
     return code, event
+
+
+def _settled_before(session: StepSession, step: str, index: str) -> tuple[StepExit, StepEvent] | None:
+    """What was recorded of an instance before its engine asked for it; told again, and not recorded twice."""
+    session.catch_up()
+    check_instance(session.graph, step, index, session.view)
+    state, now = session.view.step(step, index).state, session.services.clock.now_us()
+    if session.view.finished is not None or state not in (StepState.SKIPPED, StepState.UPSTREAM_FAILED):
+        return None
+    verdict = session.launcher.resolver.arguments(session.graph.node(step), index)
+    if state is StepState.SKIPPED and isinstance(verdict, Skipped):
+        return StepExit.DONE, StepSkipped(at=now, step=step, index=index, because=verdict.because)
+    if state is StepState.UPSTREAM_FAILED and isinstance(verdict, Blocked):
+        return StepExit.UPSTREAM_FAILED, StepBlocked(at=now, step=step, index=index, because=verdict.because)
+    return None
 
 
 def expand_settled(session: StepSession, scope: str, below: str = "") -> list[str]:
@@ -33,7 +51,7 @@ def expand_settled(session: StepSession, scope: str, below: str = "") -> list[st
 def settle(session: StepSession) -> bool:
     """Record, for every step that can never start, why: what it needs failed or was skipped. Whether there was any."""
     session.catch_up()
-    if session.view.finished is not None:
+    if session.view.finished is not None or not session.is_ours:
         return False
     frontier, any_settled = Frontier(session.graph), False
     while frontier.ready or frontier.open_more():

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from time import monotonic
 
 from ..core.errors import FencedError, NotFoundError, UsageError, did_you_mean
@@ -92,6 +91,7 @@ class StepSession:
         *,
         worker_module: str,
         engine: str = "",
+        engine_run: str = "",
         told: Callable[[str], None] | None = None,
     ) -> None:
         self.graph = graph
@@ -100,10 +100,12 @@ class StepSession:
         self.store = store
         self.services = services
         self.engine = engine
+        self.engine_run = engine_run  # its own name of the run, as far as the caller knows it
         self._told = told
         self._seen = 0
         self._begun: dict[Instance, AttemptStarted] = {}  # the newest attempt of each
         self._owner = record.host
+        self._owned_as = ""  # the engine's name of the run, since it was taken over
         self._launcher: Launcher | None = None
         self._supervisor = _Supervisor(services, worker_module)
         self._pools = {node.name: node.options.pool for node in graph.nodes if node.options.pool is not None}
@@ -130,7 +132,7 @@ class StepSession:
                     if self._launcher is not None:
                         self._launcher.resolver.forget()
                 case RunResumed():
-                    self._owner = event.host
+                    self._owner, self._owned_as = event.host, event.engine_run
                 case _:
                     pass
 
@@ -155,6 +157,15 @@ class StepSession:
         except FencedError:
             return StepExit.FENCED, None
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the run still belongs to the engine, and to the run of the engine, that this session stands for."""
+        if not self.engine:
+            return True
+        if self._owner != ENGINE_HOST + self.engine:
+            return False
+        return not (self._owned_as and self.engine_run) or self._owned_as in self.engine_run
+
     def append(self, *events: Event, claims: Mapping[Instance, Claim] | None = None) -> bool:
         """Record; False where a claim was refused."""
         return not self.store.append(self.record.id, self.view.epoch, list(events), claims or {})
@@ -166,12 +177,12 @@ class StepSession:
         run = self.view.step(step, index)
         if run.state.has_output:
             return StepExit.DONE
-        if self.engine and self.view.finished in (RunState.FAILED, RunState.INTERRUPTED):
+        if self.engine and self.is_ours and self.view.finished in (RunState.FAILED, RunState.INTERRUPTED):
             self._take_over()  # somebody told the engine to do it again: that is a resume
             run = self.view.step(step, index)
         if run.state.done and run.failure is not None:
             return StepExit.FAILED  # a recorded final failure ends a later attempt before user code, uncounted
-        if self.view.finished is not None or (self.engine and not self._owner.startswith(ENGINE_HOST)):
+        if self.view.finished is not None or not self.is_ours:
             return StepExit.FENCED
         if run.state is StepState.RUNNING:
             if self.is_worked_on(step, index):
@@ -187,7 +198,8 @@ class StepSession:
     def _take_over(self) -> None:
         """Make the run go on, as `resume` does, for an engine that was told to do a step of it again."""
         now = self.services.clock.now_us()
-        resumed = RunResumed(at=now, epoch=self.view.epoch + 1, host=ENGINE_HOST + self.engine)
+        host = ENGINE_HOST + self.engine
+        resumed = RunResumed(at=now, epoch=self.view.epoch + 1, host=host, engine_run=self.engine_run)
         try:
             self.append(resumed)
         except FencedError:
@@ -200,7 +212,7 @@ class StepSession:
         clock = self.services.clock
         while self.engine and due is not None and (left := (due - clock.now_us()) / 1e6) > 0:
             threading.Event().wait(min(left, _WAITING_S))
-            self.store.beat(self.record.id)
+            self.store.beat(self.record.id, self.view.epoch)
             if left > _WAITING_S:
                 self.catch_up()
                 if (early := self._early(step, index)) is not None:
@@ -219,7 +231,7 @@ class StepSession:
             if monotonic() - looked >= _WAITING_S:
                 looked = monotonic()
                 if self.engine:
-                    self.store.beat(self.record.id)
+                    self.store.beat(self.record.id, self.view.epoch)
                 self.catch_up()
                 if (early := self._early(step, index)) is not None:
                     return early
@@ -245,11 +257,17 @@ class StepSession:
         failure = failure_of(ending(run.step, -signal.SIGKILL, for_memory=None))
         delay = self.launcher.retry_delay(step, index, run.attempts, failure)
         retry_at = None if delay is None else now + int(delay * 1_000_000)
-        self.append(
-            AttemptFailed(at=now, step=step, index=index, attempt=run.attempts, failure=failure, retry_at=retry_at)
-        )
+        failed = AttemptFailed(at=now, step=step, index=index, attempt=run.attempts, failure=failure, retry_at=retry_at)
+        self.append(failed, *self._aborting(failed))
         self.catch_up()
         return retry_at
+
+    def _aborting(self, event: Event) -> list[Event]:
+        """With fail_fast, the failure that ends the run asks it to stop, in the same breath."""
+        is_final = isinstance(event, AttemptFailed) and event.retry_at is None
+        if self.engine and self.graph.fail_fast and is_final and not self.view.cancel_requested:
+            return [RunCancelRequested(at=event.at, by=FAIL_FAST)]
+        return []
 
     # -- the attempt ---------------------------------------------------------------------------------------------
 
@@ -288,11 +306,9 @@ class StepSession:
             case _:
                 event = decision
         before = refused(event)[:1] if event is decision and isinstance(event, AttemptFailed) else []
-        self.append(*before, event)
+        self.append(*before, event, *self._aborting(event))
         match event:
             case AttemptFailed(retry_at=retry_at):
-                if self.engine and self.graph.fail_fast and retry_at is None and not self.view.cancel_requested:
-                    self.append(RunCancelRequested(at=event.at, by=FAIL_FAST))
                 return (StepExit.FAILED if retry_at is None else StepExit.RETRY), event
             case StepBlocked():
                 return StepExit.UPSTREAM_FAILED, event
@@ -307,11 +323,15 @@ class StepSession:
             if self._told is not None:
                 self._told(chunk)
 
-        with Watch(self.store, task.run_id) if self.engine else nullcontext():
-            if task.timeout_s is not None or task.limits is not None:
+        if self.engine:
+            # In a process of its own: whatever it and its children write is seen whole, with secrets masked, before the
+            # engine's log gets it; and it can be stopped though it does not want to be.
+            with Watch(self.store, task.run_id, self.view.epoch):
                 return self._supervisor.run(task, text, echo=self._told is None)
-            with teed(echo=self._told is None):
-                outcome = Execution(task, self.services, text=text).run()
+        if task.timeout_s is not None or task.limits is not None:
+            return self._supervisor.run(task, text, echo=self._told is None)
+        with teed(echo=self._told is None):
+            outcome = Execution(task, self.services, text=text).run()
         if outcome.failure is not None and outcome.failure.kind is FailureClass.CANCELLED:
             kill_below(os.getpid())  # what a stopped attempt started goes with it
         return outcome

@@ -110,8 +110,11 @@ class Liveness(Protocol):
         """Say that this process owns the run; renewed by `beat`, released by `release` or by dying."""
         ...
 
-    def beat(self, run_id: str) -> bool:
-        """Renew; returns whether somebody asked the run to cancel. Cheap enough for once a second."""
+    def beat(self, run_id: str, epoch: int | None = None) -> bool:
+        """Renew; returns whether somebody asked the run to cancel. Cheap enough for once a second.
+
+        `epoch`: the one that the caller knows of a run that no process holds. Raises FencedError at a newer one.
+        """
         ...
 
     def release(self, run_id: str) -> None: ...

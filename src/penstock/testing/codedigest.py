@@ -11,12 +11,12 @@ from ..core.canonical import digest_json
 
 
 def code_digest(paths: Iterable[Path], root: Path) -> str:
-    """Of the Python and SQL files among these, and in folders among these, by their names below `root`."""
+    """Of Python, SQL and template files (.in) among these, and in folders among these, by their names below `root`."""
     files = {
         path
         for each in paths
         for path in (each.rglob("*") if each.is_dir() else (each,))
-        if path.suffix in (".py", ".sql")
+        if path.suffix in (".py", ".sql", ".in")
     }
     return digest_json({path.relative_to(root).as_posix(): _meaning(path) for path in sorted(files)})[:12]
 
@@ -49,7 +49,7 @@ def _meaning(path: Path) -> Any:
     if path.suffix == ".sql":
         lines = [line for line in text.splitlines() if not line.startswith("--") or line.startswith("-- name:")]
         return " ".join(" ".join(lines).split())
-    return shape(ast.parse(text))
+    return text.split() if path.suffix == ".in" else shape(ast.parse(text))
 
 
 def _is_docstring(node: ast.stmt) -> bool:

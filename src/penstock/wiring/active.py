@@ -33,15 +33,16 @@ def active(project: Project, graph: Graph, listener: Listener | None, *, wait: b
     since, told = project.clock.monotonic(), list[str]()
     try:
         while True:
-            sizes[pipeline] = most - sum(run.record.backend != "local" for run in _running(project, pipeline))
+            running = _running(project, pipeline)
+            sizes[pipeline] = most - sum(run.record.backend != "local" for run in running)
             if places.take(pipeline, in_line=wait) is not None:
                 break
-            running = [run.record.id for run in _running(project, pipeline)]
             if not wait:
                 raise _too_many(pipeline, most, running)
-            if listener is not None and running != told:
-                listener.queued(pipeline, running)
-                told = running
+            names = [run.record.id for run in running]
+            if listener is not None and names != told:
+                listener.queued(pipeline, names)
+                told = names
             threading.Event().wait(project.clock.pause(pause_after(project.clock.monotonic() - since)))
         yield
     finally:
@@ -52,9 +53,15 @@ def _running(project: Project, pipeline: str) -> list[RunSummary]:
     return project.store.list_runs(RunQuery(pipeline=pipeline, state=RunState.RUNNING, limit=_LISTED))
 
 
-def _too_many(pipeline: str, most: int, running: list[str]) -> UsageError:
-    named = ", ".join(running) or "another one, which is just about to begin"
+def _too_many(pipeline: str, most: int, running: list[RunSummary]) -> UsageError:
+    named = ", ".join(run.record.id for run in running) or "another one, which is just about to begin"
     hint = "--wait waits for one of them to end"
     if running:
-        hint += f"; penstock cancel {running[-1]} stops one"
+        oldest = running[-1].record
+        on_engine = oldest.backend != "local"
+        hint += (
+            f"; penstock show {oldest.id} asks {oldest.backend} whether it goes on"
+            if on_engine
+            else f"; penstock cancel {oldest.id} stops one"
+        )
     return UsageError(f"{pipeline} may have {most} active run{'s' if most > 1 else ''} and has: {named}", hint=hint)

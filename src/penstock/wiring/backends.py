@@ -20,6 +20,7 @@ from .config import Settings, check_pools
 from .manifest import manifest_text, place_of, publish_manifest, without_password
 
 LOCAL = "local"
+_HEAD = 400  # characters, within which a generated file says what made it
 _CLASSES = {"airflow": "AirflowBackend", "prefect": "PrefectBackend", "kubeflow": "KubeflowBackend"}
 NAMES = (LOCAL, *_CLASSES)
 
@@ -45,7 +46,7 @@ def blueprint(
     return Blueprint(
         graph=graph,
         name=name,
-        digest=digest_bytes(graph.to_json()),
+        digest=digest_bytes(text.encode()),
         manifest=place_of(settings, text) if is_far else "",
         root=settings.root,
         python=settings.python or sys.executable,
@@ -120,7 +121,13 @@ def write_bundle(bundle: Bundle, folder: Path) -> list[Path]:
     for name, text in bundle.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+        if before is not None and path.suffix != ".json" and "penstock" not in before[:_HEAD]:
+            raise UsageError(
+                f"{path} is there already, and is no file that penstock has written",
+                hint="choose another folder, or another name with --name",
+            )
+        if before != text:
             temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, path)

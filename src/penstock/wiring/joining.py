@@ -46,13 +46,7 @@ def joined(
     asked: Joining, opened: Callable[[Project], Store], told: Callable[[str], None] | None = None
 ) -> StepSession:
     """The session of a run. Raises UsageError, ParameterError or NotFoundError where there can be none."""
-    manifest = read_manifest(asked.manifest)
-    if asked.digest and digest_bytes(manifest.graph.to_json()) != asked.digest:
-        file = manifest.graph.target.partition(":")[0]
-        raise UsageError(
-            f"{asked.manifest} is not the manifest that was deployed: its graph was altered",
-            hint=f"deploy it again: penstock deploy {file} --on {asked.engine or '…'}",
-        )
+    manifest = read_manifest(asked.manifest, asked.digest)
     project = Project(manifest.settings)
     if asked.handed is not None:
         asked.handed.artifacts_url = project.settings.artifacts_url
@@ -63,7 +57,16 @@ def joined(
         graph = Graph.from_json(store.manifest(record.manifest))  # deployed anew since, or resumed with other code
     check_pools(graph, manifest.settings)
     services = project.services(graph)
-    return StepSession(graph, record, store, services, worker_module=MODULE, engine=asked.engine, told=told)
+    return StepSession(
+        graph,
+        record,
+        store,
+        services,
+        worker_module=MODULE,
+        engine=asked.engine,
+        engine_run=asked.engine_run,
+        told=told,
+    )
 
 
 def _found(asked: Joining, manifest: Manifest, project: Project, store: Store) -> RunRecord | None:

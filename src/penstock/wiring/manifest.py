@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 
 from ..core.canonical import canonical_json, digest_bytes
-from ..core.errors import NotFoundError, PenstockError, StoreUnavailableError
+from ..core.errors import NotFoundError, PenstockError, StoreUnavailableError, UsageError
 from ..graph import Graph
 from .config import Settings
 
-_PASSWORD = re.compile(r"(//[^:/@]+):[^@/]+@")
+_USER = re.compile(r"^([A-Za-z][\w+.-]*://)([^/?#]*)@")  # up to the last @: a password may hold some
+_SECRET = re.compile(r"pass|pwd|secret|token|signature|sig|credential|key|auth", re.IGNORECASE)
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -26,8 +27,20 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be written down."""
-    return _PASSWORD.sub(r"\1@", url)
+    """A URL as it may be written down: the user stays, the password and every parameter that may be one goes.
+
+    >>> without_password("postgresql://ml:p@ss@db/shop?sslmode=require&password=hunter2")
+    'postgresql://ml@db/shop?sslmode=require'
+    >>> without_password("postgresql://:hunter2@db/shop"), without_password("s3://ml/penstock")
+    ('postgresql://db/shop', 's3://ml/penstock')
+    """
+    found = _USER.match(url)
+    if found is not None:
+        user = found[2].partition(":")[0]
+        url = found[1] + (f"{user}@" if user else "") + url[found.end() :]
+    address, mark, query = url.partition("?")
+    kept = [each for each in query.split("&") if each and not _SECRET.search(each.partition("=")[0])]
+    return address + (mark + "&".join(kept) if kept else "")
 
 
 def manifest_text(settings: Settings, graph: Graph, deployment: str = "", waived: tuple[str, ...] = ()) -> str:
@@ -96,10 +109,19 @@ def _content(uri: str) -> bytes:
         raise StoreUnavailableError(f"the manifest at {uri} cannot be read: {error}") from error
 
 
-def read_manifest(uri: str) -> Manifest:
-    """Read one from a path or URL. PENSTOCK_RUNS, _ARTIFACTS, _TRACKING, _HOME, _ROOT: where else things are."""
+def read_manifest(uri: str, digest: str = "") -> Manifest:
+    """Read one from a path or URL. PENSTOCK_RUNS, _ARTIFACTS, _TRACKING, _HOME, _ROOT: where else things are.
+
+    `digest`: what its bytes must have. Raises UsageError where they have another one.
+    """
     try:
-        manifest = msgspec.json.decode(_content(uri), type=Manifest)
+        content = _content(uri)
+        if digest and digest_bytes(content) != digest:
+            raise UsageError(
+                f"{uri} is not the manifest that was deployed: it was altered",
+                hint="deploy the pipeline again: penstock deploy FILE.py --on …",
+            )
+        manifest = msgspec.json.decode(content, type=Manifest)
     except FileNotFoundError:
         raise NotFoundError(f"there is no manifest at {uri}", hint="`penstock deploy` puts it there") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

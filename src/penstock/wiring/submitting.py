@@ -18,14 +18,15 @@ from ..ports.events import RunCancelRequested, RunResumed, RunView, fold
 from ..ports.records import ENGINE_HOST, RunRecord, RunState
 from ..ports.runner import TracedPipeline
 from .backends import backend_named, blueprint, deployed, places, plain_parameters
-from .config import Settings
+from .config import Settings, load_settings
 from .project import Project
-from .runner import Ask, create_run, find_run, step_codes, with_payloads
+from .runner import Ask, create_run, find_run, meaning, pipeline_of, step_codes, with_payloads
 from .runs import Run
 from .worker import MODULE
 
 _LOOK_S = 0.3
 _ASK_S = 2.0  # between two questions to the engine
+_UNKNOWN_S = 60.0  # of saying that it knows no such run: a proxy in front of it may say so for a moment
 _GRACE_S = 10.0  # between the engine's end of a run and ours: its last command may still be writing
 
 
@@ -78,6 +79,8 @@ class EngineRunner:
                 f"run {record.id} has this idempotency key already, on {record.backend}",
                 hint=f"penstock show {record.id}",
             )
+        if known:  # whoever made it handed it over
+            return Submitted(record, graph, plan, EngineRun(record.id), told)
         return self._handed_over(record, graph, plan, told, record.id)
 
     def resume(self, run: str, *, accepted: Sequence[str] = (), force: bool = False) -> Submitted:
@@ -97,14 +100,31 @@ class EngineRunner:
                 f"the code of run {record.id} has changed since it was started: {', '.join(changed)}",
                 hint=f"`penstock resume {record.id} --with-current-code` on this machine, or a new run there",
             )
-        plan = blueprint(self._settings, graph, name=record.options.get("deployment", ""), accepted=accepted)
+        plan = self._plan_of(record, graph, accepted)
         told = deployed(self._backend, self._settings, plan)
         epoch = fold(event for _, event in project.store.events(record.id)).epoch
-        host = ENGINE_HOST + self._backend.name
-        resumed = RunResumed(at=project.clock.now_us(), epoch=epoch + 1, host=host)
+        host, key = ENGINE_HOST + self._backend.name, f"{record.id}.{epoch + 1}"
+        resumed = RunResumed(at=project.clock.now_us(), epoch=epoch + 1, host=host, engine_run=key)
         project.store.append(record.id, epoch, [resumed])
         record = msgspec.structs.replace(record, host=host, pid=0, epoch=epoch + 1)
-        return self._handed_over(record, graph, plan, told, f"{record.id}.{epoch + 1}")
+        return self._handed_over(record, graph, plan, told, key)
+
+    def _plan_of(self, record: RunRecord, graph: Graph, accepted: Sequence[str]) -> Blueprint:
+        """How the engine is to know the pipeline of a run that goes on. What is deployed there is not replaced by an
+        older graph: that one gets a name of its own, and no schedule."""
+        name = str(record.options.get("deployment") or graph.pipeline)
+        if not self._is_of_now(record, graph):
+            name = f"{name}-{record.id.rpartition('-')[2]}"
+            graph = msgspec.structs.replace(graph, schedule=None, on_data=(), max_active_runs=None)
+        return blueprint(self._settings, graph, name=name, accepted=accepted)
+
+    def _is_of_now(self, record: RunRecord, graph: Graph) -> bool:
+        """Whether the pipeline is written today as it was when the run began."""
+        try:
+            traced = with_payloads(pipeline_of(self._project, graph).trace(record.parameters))
+        except PenstockError:
+            return False
+        return meaning(Graph.from_json(traced.to_json())) == meaning(graph)
 
     def follow(self, submitted: Submitted, listener: Listener | None = None) -> Run:
         """Watch the run to its end: what happens is read from the run log, whatever engine it happens on."""
@@ -134,11 +154,20 @@ class EngineRunner:
         parameters = plain_parameters(record.parameters, graph)
         try:
             engine_run = self._backend.submit(plan, places(self._settings), record.id, key, parameters)
-        except BaseException:
-            session = _session(self._project, graph, record, self._backend.name)
-            close_run(session, RunState.FAILED)  # nobody will ever run it: it can be resumed
+        except BaseException as error:
+            if not self._may_have_it(plan, key, error):
+                session = _session(self._project, graph, record, self._backend.name)
+                close_run(session, RunState.FAILED)  # nobody will ever run it: it can be resumed
             raise
         return Submitted(record, graph, plan, engine_run, told)
+
+    def _may_have_it(self, plan: Blueprint, key: str, error: BaseException) -> bool:
+        """Whether the engine may have taken the run although the answer never came."""
+        try:
+            state = self._backend.state(plan, places(self._settings), EngineRun(key)).state
+        except PenstockError:
+            return not isinstance(error, PenstockError)  # stopped in the middle, and nobody to ask
+        return state is not RunState.INTERRUPTED
 
     def _close(self, submitted: Submitted, told: EngineState) -> None:
         session = _session(self._project, submitted.graph, submitted.record, self._backend.name)
@@ -187,19 +216,41 @@ class _Asked:
             self._since = None
             return None
         self._since = self._since or now
-        return told if now - self._since >= _GRACE_S else None
+        grace = _UNKNOWN_S if told.state is RunState.INTERRUPTED else _GRACE_S
+        return told if now - self._since >= grace else None
 
 
 def reconcile(project: Project, run: str, settings: Settings, *, force: bool = False) -> None:
-    """Close a run of an engine that says it is over, though the run log has no end of it. `force`: without asking."""
+    """Before a resume: close a run that its engine says is over, though the run log has no end of it.
+
+    `force`: without asking. Raises UsageError where the engine does not know the run, and BackendError where it cannot
+    be asked.
+    """
     summary = find_run(project, run)
     record = summary.record
     if summary.state is not RunState.RUNNING or record.backend == "local":
         return
     graph = Graph.from_json(project.store.manifest(record.manifest))
-    state = RunState.CANCELLED if force else _state_of(settings, record, graph)
-    if state is not RunState.RUNNING:
-        close_run(_session(project, graph, record, record.backend), state)
+    state, deadline = RunState.CANCELLED, monotonic() + (0.0 if force else _GRACE_S)
+    while not force:
+        state = state_of(project, record, graph, settings)
+        if state is RunState.RUNNING or find_run(project, record.id).state is not RunState.RUNNING:
+            return
+        if state is RunState.INTERRUPTED:
+            raise UsageError(
+                f"{record.backend} does not know run {record.id}, which is not over in the run log",
+                hint="look there; --from-engine takes the run away from it all the same",
+            )
+        if monotonic() > deadline:  # its last command may have been writing until now
+            break
+        sleep(_ASK_S)
+    close_run(_session(project, graph, record, record.backend), state)
+
+
+def state_of(project: Project, record: RunRecord, graph: Graph, settings: Settings) -> RunState:
+    """Where the engine says that a run stands; INTERRUPTED where it does not know it."""
+    backend, plan, engine_run, used = _engine_of(project, settings, record, graph)
+    return backend.state(plan, places(used), engine_run).state
 
 
 def request_cancel(project: Project, record: RunRecord, by: str, settings: Settings) -> str:
@@ -207,23 +258,30 @@ def request_cancel(project: Project, record: RunRecord, by: str, settings: Setti
     project.store.append(record.id, record.epoch, [RunCancelRequested(at=project.clock.now_us(), by=by)])
     graph = Graph.from_json(project.store.manifest(record.manifest))
     try:
-        backend, plan, engine_run = _engine_of(settings, record, graph)
-        backend.cancel(plan, places(settings), engine_run)
+        backend, plan, engine_run, used = _engine_of(project, settings, record, graph)
+        backend.cancel(plan, places(used), engine_run)
     except PenstockError as error:
         return f"; {record.backend} itself could not be told ({error.problem})"
     return ""
 
 
-def _state_of(settings: Settings, record: RunRecord, graph: Graph) -> RunState:
-    backend, plan, engine_run = _engine_of(settings, record, graph)
-    return backend.state(plan, places(settings), engine_run).state
+def engine_key(project: Project, record: RunRecord) -> str:
+    """The engine's own name of a run, since whoever took it over last."""
+    resumes = [event for _, event in project.store.events(record.id) if isinstance(event, RunResumed)]
+    newest = resumes[-1].engine_run if resumes else ""
+    return newest or str(record.options.get("engine_run") or record.id)
 
 
-def _engine_of(settings: Settings, record: RunRecord, graph: Graph) -> tuple[Backend, Blueprint, EngineRun]:
+def _engine_of(
+    project: Project, settings: Settings, record: RunRecord, graph: Graph
+) -> tuple[Backend, Blueprint, EngineRun, Settings]:
+    """How to ask the engine of a run: with the profile that the run was started with."""
+    profile = str(record.options.get("profile") or "")
+    if profile and profile != settings.profile:
+        settings = load_settings(settings.root, profile=profile)
     backend = backend_named(record.backend)
-    plan = blueprint(settings, graph, name=record.options.get("deployment", ""))
-    key = record.options.get("engine_run") or (record.id if record.epoch == 1 else f"{record.id}.{record.epoch}")
-    return backend, plan, EngineRun(key.rpartition("/")[2])
+    plan = blueprint(settings, graph, name=str(record.options.get("deployment") or ""))
+    return backend, plan, EngineRun(engine_key(project, record).rpartition("/")[2]), settings
 
 
 def _session(project: Project, graph: Graph, record: RunRecord, engine: str) -> StepSession:

@@ -28,7 +28,7 @@ class AirflowBackend:
         form = _form(blueprint)
         if form != SUBPROCESS:
             check_container(blueprint, form)
-        entry = f"{blueprint.name}.py"
+        entry = f"{blueprint.name}_dag.py"  # not the name that the pipeline's own file is likely to have
         return Bundle(self.name, entry, {entry: dag_file(blueprint, form)})
 
     def deploy(self, bundle: Bundle, blueprint: Blueprint, places: Places) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -15,6 +16,7 @@ from .writing import dag_file, manifest_name
 
 _LOOK_S = 0.5
 _AGAIN_S = 10.0  # between two requests to read the file again
+_SKEW = timedelta(seconds=5)  # between two clocks that say what is older
 _LONGEST_S = 330.0  # Airflow looks for new files every 300 s, if nobody told it otherwise
 
 
@@ -43,7 +45,7 @@ def deploy(bundle: Bundle, blueprint: Blueprint, form: str, places: Places) -> s
     if client is None:
         where = "" if places.folder else ", which no Airflow reads yet: copy both files into its DAG folder"
         return f"wrote {entry}{where}"
-    took = _wait(client, blueprint, bundle.entry, text, is_new=is_new)
+    took = _wait(client, blueprint, entry, text, is_new=is_new)
     told = f"Airflow at {client.endpoint} knows {blueprint.name}: {entry} {took}"
     return told + (_in_progress(client, blueprint.name) if is_new else "")
 
@@ -54,16 +56,16 @@ def _in_progress(client: Client, name: str) -> str:
     count = int(found.get("total_entries", 0))
     if not count:
         return ""
-    runs = "1 run is" if count == 1 else f"{count} runs are"
+    runs = "a run is" if count == 1 else f"each of {count} runs is"
     return (
-        f"\n{runs} in progress: steps go on as they began; one that only the new file has fails there, one that "
-        "it lacks is not started, and `penstock resume` finishes such a run"
+        f"\n{runs} in progress and keeps to the graph it began with; a step that the new file lacks is not "
+        "started there any more, and `penstock resume` finishes such a run"
     )
 
 
 def _put(path: Path, text: str) -> bool:
     """Write a file that appears whole. Whether it is another than before."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if _holds(path, text):
         return False
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -71,18 +73,29 @@ def _put(path: Path, text: str) -> bool:
     return True
 
 
-def _wait(client: Client, blueprint: Blueprint, entry: str, text: str, *, is_new: bool) -> str:
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _wait(client: Client, blueprint: Blueprint, file: Path, text: str, *, is_new: bool) -> str:
     """Until Airflow shows this very text as the DAG's source. An import error is told in Airflow's words."""
-    began, asked = monotonic(), -_AGAIN_S
+    began, asked, entry = monotonic(), -_AGAIN_S, file.name
+    since = datetime.now(UTC) - _SKEW if is_new else datetime.min.replace(tzinfo=UTC)
     while True:
+        if not _holds(file, text):
+            raise BackendError(
+                f"another deployment of '{blueprint.name}' has written {file} meanwhile: that one counts",
+                hint="deploy again, if this is the one that you want",
+            )
         known = client.find(named("dags", blueprint.name, "details"))
         if known is not None and _source(client, blueprint.name) == text:
             return f"(read after {shown_duration(monotonic() - began)})" if is_new else "(as before)"
-        if (error := _import_error(client, entry)) is not None and error[0] >= (known or {}).get(
-            "last_parsed_time", ""
-        ):
+        if (error := _import_error(client, entry, since)) is not None:
             raise BackendError(
-                f"Airflow cannot read {entry}: {error[1]}",
+                f"Airflow cannot read {entry}: {error}",
                 hint="the file needs Airflow 3 with its standard providers"
                 + ("" if not blueprint.form else f", and the provider of the {blueprint.form} form"),
             )
@@ -111,13 +124,13 @@ def _read_again(client: Client, known: dict[str, Any]) -> None:
         return  # asked already
 
 
-def _import_error(client: Client, entry: str) -> tuple[str, str] | None:
-    """When Airflow last failed to read this file, and the last line of what it says."""
+def _import_error(client: Client, entry: str, since: datetime) -> str | None:
+    """The last line of what Airflow says of this file, if it has failed to read it since then."""
     found = client.get("/importErrors", limit="100", order_by="-timestamp")["import_errors"]
     for each in found:
-        if Path(str(each["filename"])).name == entry:
+        if Path(str(each["filename"])).name == entry and datetime.fromisoformat(str(each["timestamp"])) >= since:
             lines = [line for line in str(each["stack_trace"]).splitlines() if line.strip()]
-            return str(each["timestamp"]), lines[-1].strip() if lines else "import error"
+            return lines[-1].strip() if lines else "import error"
     return None
 
 

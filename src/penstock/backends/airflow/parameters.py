@@ -29,6 +29,8 @@ _PLAIN: dict[str, dict[str, Any]] = {
 }
 _LISTS = frozenset({"list", "tuple", "set", "frozenset", "Sequence", "Iterable", "Collection"})
 _TABLES = frozenset({"dict", "Mapping", "MutableMapping"})
+# Airflow carries 64 bits; a larger integer that has to be given is given as text.
+_INTEGER = {"type": ["integer", "string"], "pattern": "^-?[0-9]+$"}
 _UNKNOWN: dict[str, Any] = {}
 
 
@@ -55,6 +57,8 @@ class Form:
             if shown is None and options:
                 options = _or_null(options)
             arguments = [shown]
+        elif options == _PLAIN["int"]:
+            options = dict(_INTEGER)
         options["description"] = parameter.annotation
         self.params[parameter.name] = Call("Param", *arguments, **options)
 

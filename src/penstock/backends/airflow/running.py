@@ -34,10 +34,7 @@ def submit(blueprint: Blueprint, places: Places, run_id: str, key: str, paramete
             f"DAG '{name}' is paused in Airflow at {client.endpoint}: a run would wait for ever",
             hint=f"unpause it there, or: airflow dags unpause {name}",
         )
-    asked = {each.name for each in blueprint.graph.parameters if not each.static and not each.secret}
-    # For people: penstock's run has been made, with the exact values.
-    shown = plain_values({each: value for each, value in parameters.items() if each in asked})
-    conf = shown | {"penstock_run": run_id}
+    conf = _shown(blueprint, parameters) | {"penstock_run": run_id}
     try:
         client.ask("POST", named("dags", name, "dagRuns"), {"dag_run_id": key, "logical_date": None, "conf": conf})
     except Refused as refused:
@@ -49,6 +46,32 @@ def submit(blueprint: Blueprint, places: Places, run_id: str, key: str, paramete
         if refused.status != 409:
             raise BackendError(f"Airflow at {client.endpoint} does not start '{name}': {refused.detail}") from refused
     return EngineRun(key, f"{client.endpoint}/dags/{name}/runs/{key}")
+
+
+def _shown(blueprint: Blueprint, parameters: Mapping[str, object]) -> dict[str, Any]:
+    """The values for people to see in Airflow: penstock's run has been made, with the exact ones.
+
+    An integer beyond 64 bits would end Airflow's worker: it goes as text, or not at all where there is a default.
+    """
+    asked = {each.name: each for each in blueprint.graph.parameters if not each.static and not each.secret}
+    shown: dict[str, Any] = {}
+    for name, value in plain_values({each: value for each, value in parameters.items() if each in asked}).items():
+        if not _is_too_large(value):
+            shown[name] = value
+        elif isinstance(value, int) and asked[name].default is None:
+            shown[name] = str(value)
+        elif asked[name].default is None:
+            raise ParameterError(
+                f"Airflow cannot carry '{name}': there is an integer beyond 64 bits in it",
+                hint="give the parameter a default, or take it as text",
+            )
+    return shown
+
+
+def _is_too_large(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_is_too_large, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def state(blueprint: Blueprint, places: Places, run: EngineRun) -> EngineState:

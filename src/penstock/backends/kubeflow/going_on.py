@@ -21,6 +21,7 @@ from .places import Entry, Layout, Place
 
 RUNS, SKIPPED, BLOCKED = "runs", "skipped", "blocked"
 _MOST_LOOKS = 20_000  # at one step under one set of answers; beyond, a step is taken for one that must not stop it
+_LOOKS_EACH = 200  # for each step of the pipeline, all in all
 Answers = Mapping[str, str]  # what a condition looks at -> its value
 
 
@@ -44,6 +45,7 @@ class _GoingOn:
         self._rules = _Rules(graph, self._order)
         self._skippable = self._rules.skippable
         self._survives: dict[str, int] = {}  # node -> those after whose failure it may run
+        self._looks = _LOOKS_EACH * len(self._order)
 
     def found(self) -> frozenset[str]:
         stoppers = 0
@@ -74,8 +76,12 @@ class _GoingOn:
                 may_run = not self._rules.exclude(name, other)
             else:
                 between = self._needed[name] & ~((bit << 1) - 1)
+                self._looks -= between.bit_count() // 4
+                if self._looks < 0:
+                    return found | bit | todo
                 cone = [each for each in self._names(between) if self._needed[each] & bit]
-                may_run = self._rules.may_run(name, other, cone, _MOST_LOOKS)
+                may_run, looks = self._rules.may_run(name, other, cone, min(_MOST_LOOKS, self._looks))
+                self._looks -= looks
             if may_run:
                 found |= bit
             elif not self._skippable[other]:
@@ -159,8 +165,11 @@ class _Rules:
         wanted = {_asks(guard): guard.equals for guard in self._guards[other]}
         return any(wanted.get(_asks(guard), guard.equals) != guard.equals for guard in self._guards[name])
 
-    def may_run(self, name: str, failing: str, cone: list[str], most: int) -> bool:
-        """Whether a step may have to run though another has failed. cone: what lies between them."""
+    def may_run(self, name: str, failing: str, cone: list[str], most: int) -> tuple[bool, int]:
+        """Whether a step may have to run though another has failed, and what it took to find out.
+
+        cone: what lies between them
+        """
         held = {_asks(guard): guard.equals for guard in self._guards[failing]}
         domains: dict[str, set[str]] = {}
         free: set[str] = set()
@@ -173,7 +182,7 @@ class _Rules:
         for domain in values.values():
             trials *= len(domain)
         if trials > most:
-            return True
+            return True, 0
         for chosen, flags in product(product(*values.values()), product((False, True), repeat=len(free))):
             answers = dict(zip(values, chosen, strict=True))
             skipped = {each for each, is_so in zip(sorted(free), flags, strict=True) if is_so}
@@ -181,8 +190,8 @@ class _Rules:
             for each in cone:
                 states[each] = self._state(each, answers, states, skipped)
             if self._state(name, answers, states, skipped) == RUNS:
-                return True
-        return False
+                return True, trials
+        return False, trials
 
     def _free(self, name: str, around: set[str]) -> set[str]:
         """Those it needs that may be skipped whatever the answers are: they come not after the failure, or have other

@@ -54,6 +54,8 @@ class Specification:
     def whole(self) -> dict[str, Any]:
         graph, steps = self._blueprint.graph, self._layout.steps
         self._place(steps)
+        for place in self._layout.places:
+            self._gives(place)
         tasks = {STEPS: self._dag_task(Entry(STEPS, place=steps)), END: self._end()}
         root: dict[str, Any] = {"dag": {"tasks": tasks}}
         if inputs := self._pipeline_inputs():
@@ -97,15 +99,6 @@ class Specification:
         handed = self._wiring.handed[place.task]
         dag: dict[str, Any] = {"tasks": tasks}
         component: dict[str, Any] = {"dag": dag}
-        if handed.gives:
-            dag["outputs"] = {
-                "artifacts": {
-                    name: {"artifactSelectors": [{"outputArtifactKey": field, "producerSubtask": task}]}
-                    for name, (task, field, _) in handed.gives.items()
-                }
-            }
-            lists = {name: Artifact({}, kind, is_list=True).declared() for name, (_, _, kind) in handed.gives.items()}
-            component["outputDefinitions"] = {"artifacts": lists}
         parameters = {name: each.kind for name, each in handed.parameters.items()}
         if place.scope is not None:
             parameters |= {list_name(self._layout, place): "LIST", item_name(self._layout, place): "STRING"}
@@ -113,6 +106,19 @@ class Specification:
         if inputs := _definitions(parameters, handed.artifacts):
             component["inputDefinitions"] = inputs
         self._components[f"comp-{place.task}"] = component
+
+    def _gives(self, place: Place) -> None:
+        """What comes out of a DAG, which is known when everybody has said what they take."""
+        gives, component = self._wiring.handed[place.task].gives, self._components[f"comp-{place.task}"]
+        if gives:
+            component["dag"]["outputs"] = {
+                "artifacts": {
+                    name: {"artifactSelectors": [{"outputArtifactKey": field, "producerSubtask": task}]}
+                    for name, (task, field, _) in gives.items()
+                }
+            }
+            lists = {name: Artifact({}, kind, is_list=True).declared() for name, (_, _, kind) in gives.items()}
+            component["outputDefinitions"] = {"artifacts": lists}
 
     def _guards(self, place: Place) -> list[tuple[str, Given]]:
         return [self._wiring.condition(place, guard) for guard in place.guards]

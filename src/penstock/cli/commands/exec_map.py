@@ -9,7 +9,7 @@ import sys
 from ...core.errors import PenstockError
 from ...engine.expanding import in_chunks
 from ...engine.settling import expand_settled
-from ..joining import add_run, for_an_engine, session_of
+from ..joining import add_run, for_an_engine, lacks, session_of
 from ..opening import positive
 
 COMMON = ("json",)
@@ -38,7 +38,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _execute(arguments: argparse.Namespace) -> int:
     session = session_of(arguments)
-    paths = expand_settled(session, arguments.scope, arguments.below)
+    is_new = lacks(session, arguments, arguments.scope)
+    paths = [] if is_new else expand_settled(session, arguments.scope, arguments.below)
     if arguments.handed is not None:
         arguments.handed.tell_list(in_chunks(paths, arguments.most))
     text = json.dumps(in_chunks(paths, arguments.most))

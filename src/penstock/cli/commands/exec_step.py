@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...core.errors import UsageError
 from ...engine.processes import StepExit
 from ...engine.settling import execute_settled
 from ...engine.single import StepSession
 from ...ports.events import AttemptFailed, StepBlocked, StepCached, StepCancelled, StepEvent, StepSkipped
 from ...ports.records import StepState
-from ..joining import add_run, for_an_engine, session_of
+from ..joining import add_run, for_an_engine, lacks, session_of
 from ..progress import readable
 from ..render import print_json
 from ..watching import own_stdout
@@ -77,9 +78,13 @@ def _execute(arguments: argparse.Namespace) -> int:
 
 def _run(session: StepSession, arguments: argparse.Namespace) -> tuple[int, StepEvent | None]:
     session.catch_up()
+    if lacks(session, arguments, arguments.step):
+        return StepExit.DONE, None
     codes: list[StepExit] = []
     event: StepEvent | None = None
     indexes = arguments.index.split(",")
+    if len(indexes) > 1 and arguments.handed is not None:
+        raise UsageError("--executor-input speaks of one element, but --index gives several")
     for index in indexes:
         code, event = execute_settled(session, arguments.step, index, arguments.engine_attempt)
         codes.append(code)

@@ -16,7 +16,7 @@ from ...ports.records import Attempt, Failure, FailureClass, RunRecord, RunState
 from ...ports.runlog import Store
 from ...wiring.project import Project
 from ...wiring.runner import find_run
-from ...wiring.submitting import reconcile
+from ...wiring.submitting import engine_key, state_of
 from ..elements import FEW, counts, failed, failures, grouped, origins, pending, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
@@ -43,7 +43,7 @@ examples:
 
 def execute(arguments: argparse.Namespace) -> int:
     project = project_for(arguments)
-    found, unasked = _asked(project, find_run(project, arguments.run))
+    found = find_run(project, arguments.run)
     store = project.store
     steps = store.step_runs(found.record.id)
     if found.state in (RunState.RUNNING, RunState.INTERRUPTED):
@@ -64,21 +64,26 @@ def execute(arguments: argparse.Namespace) -> int:
         told = [step_facts(run, found.state) for run in steps]
         print_json(run_facts(found) | {"seed": record.seed} | facts | {"steps": told})
     else:
-        print(_run_page(found, steps, store))
-        if unasked:
-            print(f"\n  {unasked}")
+        print(_run_page(found, steps, store, engine_key(project, found.record)))
+        if elsewhere := _asked(project, found):
+            print(f"\n  {elsewhere}")
     return 0
 
 
-def _asked(project: Project, found: RunSummary) -> tuple[RunSummary, str]:
-    """A run as its engine says that it is: one that it has ended without a last word is closed here."""
-    if found.state is not RunState.RUNNING or found.record.backend == "local":
-        return found, ""
+def _asked(project: Project, found: RunSummary) -> str:
+    """What the engine of a run that has no end says of it, where that is another thing. Nothing is changed."""
+    record = found.record
+    if found.state is not RunState.RUNNING or record.backend == "local":
+        return ""
     try:
-        reconcile(project, found.record.id, project.settings)
+        graph = Graph.from_json(project.store.manifest(record.manifest))
+        state = state_of(project, record, graph, project.settings)
     except PenstockError as error:
-        return found, f"{found.record.backend} could not be asked how the run is: {error.problem}"
-    return find_run(project, found.record.id), ""
+        return f"{record.backend} could not be asked how the run is: {error.problem}"
+    if state is RunState.RUNNING:
+        return ""
+    says = "does not know this run" if state is RunState.INTERRUPTED else f"says that it is over: {state.value}"
+    return f"{record.backend} {says}. `penstock resume {record.id}` closes it first, and finishes it"
 
 
 def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[StepRun]:
@@ -90,24 +95,26 @@ def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[Step
     return pending(Graph.from_json(store.manifest(found.record.manifest)), steps, sizes)
 
 
-def _place(record: RunRecord) -> str:
+def _place(record: RunRecord, engine_run: str) -> str:
     """Where it runs: this or that host, or an engine with the name that it has there."""
     if record.backend == "local":
         return record.host
-    name: str = record.options.get("engine_run") or record.id
-    return f"{record.backend} ({record.options.get('deployment') or record.pipeline}, {name})"
+    return f"{record.backend} ({record.options.get('deployment') or record.pipeline}, {engine_run})"
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
 
 
-def _run_page(found: RunSummary, steps: list[StepRun], store: Store) -> str:
+def _run_page(found: RunSummary, steps: list[StepRun], store: Store, engine_run: str) -> str:
     record = found.record
     facts: list[list[Any]] = [
         ["state", shown_state(found.state)],
         ["pipeline", record.pipeline],
         ["name", record.name],
-        ["started", f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {_place(record)}"],
+        [
+            "started",
+            f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {_place(record, engine_run)}",
+        ],
         ["took", shown_seconds((found.finished_at - found.started_at) / 1e6) if found.finished_at else None],
         ["parameters", _pairs(record.parameters)],
         ["tags", _pairs(record.tags)],

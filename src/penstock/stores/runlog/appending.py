@@ -46,6 +46,7 @@ class Append:
         lease_until: Callable[[], int],
         claimed: Collection[StepKey] = (),
         inline: set[str] | None = None,
+        is_over: bool = False,
     ) -> None:
         self.run_id = run_id
         self.run_no = run_no
@@ -58,6 +59,7 @@ class Append:
         self._lease_until = lease_until
         self._claimed = claimed
         self._inline = set() if inline is None else inline
+        self._is_over = is_over
         self._events: list[Row] = []
         self._run_changes: list[Batch] = []
         self._artifacts: list[Row] = []
@@ -77,10 +79,15 @@ class Append:
             self._change_run("request_cancel")
             return
         self._check_epoch(writer_epoch)
+        if self._is_over:
+            raise FencedError(
+                f"run '{self.run_id}' is over: nothing more of it is recorded", hint=f"penstock show {self.run_id}"
+            )
         match event:
             case RunStarted():
                 self._change_run("start_run", event.at)
             case RunFinished():
+                self._is_over = True
                 self._change_run("finish_run", event.state.value, event.error, event.at)
             case MapExpanded():
                 pass
@@ -154,7 +161,7 @@ class Append:
                 "process has resumed it",
                 hint=f"see: penstock show {self.run_id}",
             )
-        self.epoch = event.epoch
+        self.epoch, self._is_over = event.epoch, False
         manifest = None if event.manifest is None else packed(event.manifest)
         self._change_run("resume_run", event.epoch, event.host, event.pid, manifest, self._lease_until())
         if event.code is not None or event.environment is not None:

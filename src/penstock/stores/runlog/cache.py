@@ -57,8 +57,10 @@ class CachePart(LivenessPart):
         return self.database.run("inherit_cache_lease", (owner, until, packed(key), *held)) == 1
 
     def unlease(self, key: str, owner: str) -> None:
-        self.database.run("drop_cache_lease", (packed(key), owner))
-        self._locks.drop(self._voucher(owner))
+        try:
+            self.database.run("drop_cache_lease", (packed(key), owner))
+        finally:  # though the row could not be reached: nobody vouches for its holder any more
+            self._locks.drop(self._voucher(owner))
 
     def _vouch(self, owner: str) -> bool:
         """Show others on this host that this owner is there, before any row names it; whether that was news."""

@@ -195,12 +195,12 @@ class LivenessPart:
         self._epochs[run_id] = epoch
         self._renewed[run_id] = self._clock.monotonic()
 
-    def beat(self, run_id: str) -> bool:
+    def beat(self, run_id: str, epoch: int | None = None) -> bool:
         """Renew the lease when it is due; whether a cancel was asked for. Raises FencedError once taken over."""
         row = self.database.one("pulse", (run_id,))
         if row is None:
             raise NotFoundError(f"there is no run '{run_id}' in {self.database.name}", hint="penstock ls")
-        epoch = self._epochs.get(run_id, row[0])
+        epoch = self._epochs.get(run_id, row[0]) if epoch is None else epoch
         if epoch != row[0]:
             raise FencedError(f"run '{run_id}' has been taken over: it is at epoch {row[0]}, this process at {epoch}")
         now = self._clock.monotonic()

@@ -127,10 +127,17 @@ class RunsPart(LivenessPart, WaitingPart):
             known.forget()
             known.run_no, known.epoch, known.last_seq = run_no, stored_epoch, last_seq
         is_over = state != RunState.RUNNING or any(type(event) is RunFinished for event in events)
-        return self._change(run_id, epoch, events, known, claimed), is_over
+        return self._change(run_id, epoch, events, known, claimed, is_over=state != RunState.RUNNING), is_over
 
     def _change(
-        self, run_id: str, epoch: int, events: Sequence[Event], known: _Known, claimed: frozenset[Instance]
+        self,
+        run_id: str,
+        epoch: int,
+        events: Sequence[Event],
+        known: _Known,
+        claimed: frozenset[Instance],
+        *,
+        is_over: bool,
     ) -> Append:
         database, run_no = self.database, known.run_no
 
@@ -152,6 +159,7 @@ class RunsPart(LivenessPart, WaitingPart):
             lambda: database.now_us() + LEASE_US,
             claimed,
             self._inline,
+            is_over,
         )
         for event in events:
             if type(event) is RunResumed:

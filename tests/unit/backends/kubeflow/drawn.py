@@ -25,7 +25,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     if inside:
         first = [each for each in nodes[:start] if each.scope is None]
         over: Argument = Output(draw(st.sampled_from(first)).name) if first and draw(st.booleans()) else Param("many")
-        scopes: tuple[Scope, ...] = (Scope("each", {"x": over}),)
+        scopes: tuple[Scope, ...] = (Scope("each", {"x": over}, max_size=draw(st.sampled_from([None, 9]))),)
     else:
         scopes = ()
     return Graph.checked(

@@ -312,6 +312,10 @@ def test_what_is_collected_is_a_list_of_artifacts_where_the_map_is_known_to_be_s
     source = {"outputArtifactKey": "fit-output", "producerTask": "fits-map"}
     assert small["inputs"]["artifacts"] == {"models": {"taskOutputArtifact": source}}
     spec, _ = compiled(mapped(max_size=100))
+    loop = spec["components"]["comp-fits-map"]
+    assert loop["outputDefinitions"]["artifacts"]["fit-output"]["isArtifactList"] is True
+    selected = {"artifactSelectors": [{"outputArtifactKey": "output", "producerSubtask": "fit"}]}
+    assert loop["dag"]["outputs"]["artifacts"] == {"fit-output": selected}
     assert spec["components"]["comp-pick"]["inputDefinitions"]["artifacts"]["models"]["isArtifactList"] is True
     for other in (mapped(), mapped(max_size=101)):
         found = tasks(other)["pick"]

@@ -20,22 +20,38 @@ VERSIONS = "2.17"
 
 def main(folder: Path) -> int:
     request: dict[str, Any] = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    stopping = threading.Event()
+    stopping, ending = threading.Event(), _Ending()
     signal.signal(signal.SIGTERM, lambda number, frame: stopping.set())
     _tell(folder, "running", "")
     try:
-        _run(folder, request, stopping)
+        _run(folder, request, stopping, ending)
     except Exception as error:
         text = str(error).strip()
-        # The failure of a step is told in the run log, by the step itself; this is what else went wrong.
-        is_ours = isinstance(error, RuntimeError) and "finished with status" in text
-        _tell(folder, "failed", "" if is_ours else f"{type(error).__name__}: {text[-2000:]}")
+        is_kfp_s = isinstance(error, RuntimeError) and "finished with status" in text
+        _tell(folder, "failed", ending.note if is_kfp_s else f"{type(error).__name__}: {text[-2000:]}")
         raise
     _tell(folder, "succeeded", "")
     return 0
 
 
-def _run(folder: Path, request: dict[str, Any], stopping: threading.Event) -> None:
+class _Ending:
+    """What the task that closes the run printed. A failure of a step is told in the run log, by the step itself; what
+    kept this task from closing the run is told by nobody else."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def heard(self, line: str) -> None:
+        if line.strip():
+            self._lines = [*self._lines, line.strip()][-5:]
+
+    @property
+    def note(self) -> str:
+        has_closed = any(line.startswith("penstock: run ") for line in self._lines)
+        return "" if has_closed else " | ".join(self._lines)[-2000:] or "the task that closes the run did not start"
+
+
+def _run(folder: Path, request: dict[str, Any], stopping: threading.Event, ending: _Ending) -> None:
     import kfp
     from kfp import components, local
 
@@ -45,7 +61,9 @@ def _run(folder: Path, request: dict[str, Any], stopping: threading.Event) -> No
     root = folder / "outputs"
     root.mkdir(exist_ok=True)
     root.chmod(0o777)  # a container's user is another one; the folder above lets nobody else in
-    _mend(stopping)
+    workspace = folder / "workspace"  # it wants one, and removes it
+    workspace.mkdir(exist_ok=True)
+    _mend(stopping, ending)
     local.init(
         runner=local.DockerRunner(
             environment={name: os.environ[name] for name in request["environment"] if name in os.environ},
@@ -53,12 +71,13 @@ def _run(folder: Path, request: dict[str, Any], stopping: threading.Event) -> No
             network_mode="host",  # the stores are where they are for this machine
         ),
         pipeline_root=str(root),
+        workspace_root=str(workspace),
     )
     pipeline = components.load_component_from_file(request["pipeline"])
     pipeline(**request["arguments"])
 
 
-def _mend(stopping: threading.Event) -> None:
+def _mend(stopping: threading.Event, ending: _Ending) -> None:
     """Keep kfp.local from calling a failed container a success, and let a stop be heard.
 
     It has each container removed as soon as it ends, and then takes one that it cannot find any more for a success;
@@ -68,12 +87,16 @@ def _mend(stopping: threading.Event) -> None:
     from kfp.local.orchestrator import task_executor
 
     def run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **more: Any) -> int:
-        if stopping.is_set() and "exec-end" not in command:  # which closes the run
+        closes = "exec-end" in command
+        if stopping.is_set() and not closes:
             return 1
         container = client.containers.run(image=image, command=command, detach=True, volumes=volumes, **more)
         try:
             for line in container.logs(stream=True, follow=True):
-                sys.stdout.write(line.decode(errors="replace"))
+                text = line.decode(errors="replace")
+                sys.stdout.write(text)
+                if closes:
+                    ending.heard(text)
             return int(container.wait()["StatusCode"])
         finally:
             container.remove(force=True)

@@ -9,7 +9,7 @@ def append(rows: list[int], number: int) -> list[int]:
 
 
 @pipeline
-def deep_chain(depth: Static[int] = 8) -> list[int]:
+def deep_chain(depth: Static[int] = 6) -> list[int]:
     rows: list[int] = []
     for number in range(depth):
         rows = append(rows, number)

@@ -14,7 +14,7 @@ def altogether(numbers: list[int]) -> int:
 
 
 @pipeline
-def many_steps(chains: Static[int] = 4, length: Static[int] = 4) -> int:
+def many_steps(chains: Static[int] = 3, length: Static[int] = 3) -> int:
     ends = []
     for chain in range(chains):
         number = count(chain, 0)

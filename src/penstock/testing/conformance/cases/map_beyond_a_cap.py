@@ -19,5 +19,5 @@ def overall(numbers: list[int]) -> int:
 
 
 @pipeline
-def map_beyond_a_cap(number: int = 12) -> int:
+def map_beyond_a_cap(number: int = 6) -> int:
     return overall(times_itself.map(number=counted(number)))

@@ -17,5 +17,5 @@ def join(numbers: list[int]) -> list[int]:
 
 
 @pipeline
-def wide_fan(width: Static[int] = 8) -> list[int]:
+def wide_fan(width: Static[int] = 5) -> list[int]:
     return join([wait(number, width) for number in range(width)])
