@@ -33,7 +33,7 @@ class PrefectDriver:
         self._stack = ExitStack()
         self._server: Prefect | None = None
         self._ground: Ground | None = None
-        self._deployments: dict[str, str] = {}  # case -> Prefect's id of its deployment
+        self._deployments: dict[str, dict[str, Any]] = {}  # by case
         self._undeployed: dict[str, str] = {}  # case -> why it could not be deployed
 
     def versions(self) -> Mapping[str, str]:
@@ -48,7 +48,7 @@ class PrefectDriver:
         self._server = server
         for case in ground.cases:
             self._deploy(case, ground, {**settings, "PREFECT_API_URL": server.api_url})
-        self._deployments = {each["name"]: each["id"] for each in server.deployments()}
+        self._deployments = {each["name"]: each for each in server.deployments()}
         words = ("worker", "start", "--pool", "penstock", "--type", "process", "--limit", str(self.at_once))
         server.start("worker", [program("prefect", "prefect"), *words])
         return settings
@@ -62,9 +62,12 @@ class PrefectDriver:
         if case.name not in self._deployments:
             return EngineRun(None, told=self._undeployed.get(case.name, "it was not deployed"))
         server = self._server
-        body = {"name": f"conformance {case.name}", "parameters": dict(parameters)}
+        deployment = self._deployments[case.name]
+        taken = deployment["parameter_openapi_schema"]["properties"]  # others were fixed when it was deployed
+        given = {name: value for name, value in parameters.items() if name in taken}
+        body = {"name": f"conformance {case.name}", "parameters": given}
         api = Api(server.api_url, {})  # with some patience: SQLite's one writer is easily too busy
-        made = api.post(f"/deployments/{self._deployments[case.name]}/create_flow_run", body)
+        made = api.post(f"/deployments/{deployment['id']}/create_flow_run", body)
         limit = _FULL_LIMIT_S if self._ground.full else _LIMIT_S
         ended = server.wait_for_flow_run(made["id"], timeout=limit)
         failed = {
@@ -92,8 +95,9 @@ class PrefectDriver:
     def _deploy(self, case: Case, ground: Ground, settings: Mapping[str, str]) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK_", "PREFECT_"))}
         target = f"{case.file}:{case.pipeline}"
+        sizes = [word for name, value in case.full.items() for word in (f"--{name}", str(value))] if ground.full else []
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "penstock", "deploy", target, "--on", "prefect", "--name", case.name],
+            [sys.executable, "-P", "-m", "penstock", "deploy", target, "--on", "prefect", "--name", case.name, *sizes],
             cwd=ground.folder, env={**kept, **settings, **ground.environment}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip

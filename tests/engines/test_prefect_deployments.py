@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,13 +20,13 @@ from penstock.backends.prefect.api import Api
 from .prefect_lab import Lab
 
 NIGHTLY = """
-from penstock import Cron, pipeline, step
+from penstock import Cron, Static, pipeline, step
 
 @step
-def double(x: int) -> int: return 2 * x
+def double(x: int, by: int) -> int: return by * x
 
 @pipeline(schedule=Cron("0 3 * * *", tz="Europe/Paris"), tags={"team": "growth"}, max_active_runs=1)
-def NAME(x: int = 4) -> int: return double(x)
+def NAME(x: int = 4, by: Static[int] = 2) -> int: return double(x, by)
 """
 
 
@@ -161,6 +163,46 @@ def long() -> None: sleep()
     following.communicate(timeout=60)
     assert following.returncode != 0
     assert lab.shown(lab.newest("long")["name"])["state"] == "cancelled"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_run_whose_flow_is_killed_is_over_on_both_sides_and_goes_on_there(lab: Lab) -> None:
+    lab.write(
+        "struck.py",
+        """
+import os, time
+from pathlib import Path
+from penstock import pipeline, step
+
+@step
+def one() -> int: return 1
+
+@step
+def slow(x: int) -> int:
+    Path("pids").write_text(f"{os.getpid()} {os.getppid()}")
+    while not Path("go").exists(): time.sleep(0.05)
+    return x + 1
+
+@pipeline
+def struck() -> int: return slow(one())
+""",
+    )
+    following = lab.start("run", "struck.py", "--on", "prefect")
+    pids = lab.folder / "pids"
+    lab.server.processes.wait_until("the step runs", lambda: pids.exists() and pids.read_text(), timeout=90)
+    worker, flow = (int(each) for each in pids.read_text().split())
+    os.kill(flow, signal.SIGKILL)
+    lab.server.processes.wait_until("its worker is gone", lambda: not Path(f"/proc/{worker}").exists(), timeout=15)
+    run = lab.newest("struck")
+    assert lab.server.wait_for_flow_run(run["id"])["state_type"] == "CRASHED"
+    told, _ = following.communicate(timeout=90)
+    assert following.returncode != 0, told
+    assert lab.shown(run["name"])["state"] in ("failed", "interrupted")
+    lab.write("go", "")
+    lab.penstock("resume", run["name"], "--on", "prefect")
+    assert lab.output(run["name"], "slow") == 2
+    again = lab.server.wait_for_flow_run(lab.newest("struck")["id"])
+    assert (again["state_type"], again["name"]) == ("COMPLETED", run["name"])
 
 
 @pytest.mark.usefixtures("worker")

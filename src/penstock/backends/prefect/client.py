@@ -14,7 +14,7 @@ from ...graph import Graph
 from ...ports.backend import Blueprint, Bundle, EngineRun, EngineState, Places
 from ...ports.records import RunState
 from .api import AlreadyThere, Api, NotThere, quoted
-from .parameters import parameter_schema
+from .parameters import flow_parameters, parameter_schema
 from .writing import SERVED, entry_file, flow_function
 
 POOL = "penstock"
@@ -187,11 +187,12 @@ class Client:
                 hint=f"penstock deploy {blueprint.source} --on prefect",
             )
         self._need_takers(blueprint, deployment)
+        known = flow_parameters(graph)  # what was fixed by compiling is none of the flow's
         record = {
             "name": run_id,
             "idempotency_key": key,
             "labels": {RUN_LABEL: run_id},
-            "parameters": dict(parameters),
+            "parameters": {each.name: parameters[each.name] for each in known if each.name in parameters},
             "state": {"type": "SCHEDULED", "message": "Submitted by penstock"},
         }
         found = self._api.post(f"/deployments/{deployment['id']}/create_flow_run", record)

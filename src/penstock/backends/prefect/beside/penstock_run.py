@@ -243,6 +243,7 @@ class Run:
         programs = [str(Path(self._pipeline.python).parent), os.environ.get("PATH", os.defpath)]
         environment = {
             "PENSTOCK_PARAMETERS": json.dumps(self._parameters, default=_plain, ensure_ascii=False),
+            "PENSTOCK_RUN": "",  # of a step that started this flow; ours is named below, or by the flow run
             "PATH": os.pathsep.join(programs),  # the project's own programs come before Prefect's
         }
         self.workers = Workers(
@@ -323,9 +324,7 @@ class Run:
         if self._open:
             await self._news.wait()
         if self.stopped and self._open:
-            await asyncio.wait(
-                self._open, timeout=_PATIENCE_S
-            )  # what waits for another attempt waits in vain
+            await asyncio.wait(self._open, timeout=_PATIENCE_S)  # what waits for an attempt waits in vain
         left = list(self._open)
         for task in left:
             task.cancel()
@@ -360,7 +359,10 @@ class Run:
         indexes: list[str] = []
         if not self.stopped:
             async with self._places:
-                indexes = (await self.workers.ask({"map": name}))["indexes"]
+                answer = await self.workers.ask({"map": name})
+            if "indexes" not in answer:
+                raise RuntimeError(f"the elements of map '{name}' cannot be told: {answer.get('message')}")
+            indexes = answer["indexes"]
             elements = f"{len(indexes)} elements" if len(indexes) != 1 else "1 element"
             get_run_logger(FlowRunContext.get()).info(
                 "map '%s': %s", name, elements if indexes else "nothing to do"
