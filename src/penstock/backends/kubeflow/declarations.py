@@ -74,9 +74,7 @@ _OPTIONS: Declarations = {
     "on_invalid.max_rows": _LAUNCHER,
     "reads": _LAUNCHER,
     "cache_despite": _LAUNCHER,
-    "pool": refused("Kubeflow has no pools that steps of several runs share: use max_parallel, or max_active_runs"),
-    "updates": refused("Kubeflow starts no pipeline when data changes: give the pipeline that waits a schedule"),
-    "on_data": refused("Kubeflow starts no pipeline when data changes: give it a schedule"),
+    "pool": emulated("Kubeflow has none: the launcher waits in the container for a place of the pool"),
     "fail_fast": emulated("the launcher starts nothing more after a failure; what Kubeflow starts then ends at once"),
 }
 
@@ -97,6 +95,8 @@ _CLUSTER: Declarations = {
     "schedule.tz": _zone,
     "schedule.catch_up": supported("no_catchup=False"),
     "schedule.start": supported("start_time"),
+    "updates": refused("Kubeflow starts no pipeline when data changes: give the pipeline that waits a schedule"),
+    "on_data": refused("Kubeflow starts no pipeline when data changes: give it a schedule"),
 }
 
 _HERE: Declarations = {
@@ -109,6 +109,8 @@ _HERE: Declarations = {
     "schedule.tz": _NO_CLOCK,
     "schedule.catch_up": _NO_CLOCK,
     "schedule.start": _NO_CLOCK,
+    "updates": emulated("kept with the pipeline; nobody here waits for it"),
+    "on_data": _NO_CLOCK,
 }
 
 

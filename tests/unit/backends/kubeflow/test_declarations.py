@@ -33,7 +33,7 @@ def test_refusals_and_emulations_say_how() -> None:
         max_active_runs=2,
     )
     found = {row.demand.name: row.verdict for row in report(of).rows}
-    assert found["a.pool"].support is Support.REFUSED
+    assert found["a.pool"].support is Support.EMULATED
     assert found["on_data"].support is Support.REFUSED
     assert found["max_active_runs"].support is Support.REFUSED  # without a schedule there is nothing that counts
     assert found["a.timeout"].support is Support.EMULATED
