@@ -47,6 +47,7 @@ class Outcomes:
         self.view = RunView()
         self.resolver = Resolver(graph, self.view, PARAMETERS, Shelf())  # type: ignore[arg-type]
         self.launcher, self.services, self.clock, self.engine = self, self, self, "airflow"
+        self.is_ours = True
 
     def now_us(self) -> int:
         return 0
