@@ -83,8 +83,9 @@ class EngineRunner:
             return Submitted(record, graph, plan, EngineRun(record.id), told)
         return self._handed_over(record, graph, plan, told, record.id)
 
-    def resume(self, run: str, *, accepted: Sequence[str] = (), force: bool = False) -> Submitted:
+    def resume(self, run: str, *, accepted: Sequence[str] = (), force: bool = False, **options: Any) -> Submitted:
         """Let the engine finish a run that failed or was stopped, here or there; what is finished stays finished."""
+        _ask(options, self._backend.label)
         project = self._project
         reconcile(project, run, self._settings, force=force)
         summary = find_run(project, run)

@@ -50,7 +50,14 @@ def execute(arguments: argparse.Namespace) -> int:
         return handed_over(
             arguments,
             engines,
-            lambda: engines.resume(arguments.run, accepted=arguments.accept, force=arguments.from_engine),
+            lambda: engines.resume(
+                arguments.run,
+                accepted=arguments.accept,
+                force=arguments.from_engine,
+                workers=arguments.workers,
+                one_process_per_step=arguments.one_process_per_step,
+                wait=arguments.wait,
+            ),
         )
     reconcile(project, arguments.run, settings, force=arguments.from_engine)
     runner = LocalRunner(project=project)
