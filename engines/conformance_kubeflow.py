@@ -28,6 +28,9 @@ def driver() -> KubeflowDriver:
     return KubeflowDriver()
 
 
+_GONE = "the folder is in the container, and goes with it: the next attempt is another container"
+
+
 class KubeflowDriver:
     name = "kubeflow"
     at_once = 2
@@ -70,7 +73,10 @@ class KubeflowDriver:
         return {"PENSTOCK_HOME": settings["PENSTOCK_HOME"], **stores}
 
     def declared(self, case: Case) -> Mapping[str, Answer]:
-        return answers("kubeflow", case, endpoint="local")
+        found = answers("kubeflow", case, endpoint="local")
+        if "checkpoint_dir" in case.path.read_text(encoding="utf-8"):  # nothing that a graph could tell
+            return {**found, "context().checkpoint_dir": Answer("refused", _GONE)}
+        return found
 
     def run(self, case: Case, parameters: Mapping[str, Any]) -> EngineRun:
         assert self._place is not None

@@ -19,7 +19,7 @@ from .containers import environment_names
 from .cron import six_fields
 from .declarations import LOCAL
 from .here import Here
-from .kinds import given, to_kubeflow
+from .kinds import given, shown_in_kubeflow
 from .names import RUN, kubeflow_name
 
 _SDK = Path(__file__).parent / "sdk"
@@ -73,7 +73,7 @@ class Client:
     def submit(self, run_id: str, key: str, parameters: Mapping[str, object]) -> EngineRun:
         declared = given(self._blueprint.graph.parameters)
         arguments: dict[str, Any] = {
-            each.name: to_kubeflow(each, parameters[each.name]) for each in declared if each.name in parameters
+            each.name: shown_in_kubeflow(each, parameters[each.name]) for each in declared if each.name in parameters
         }
         arguments[RUN] = run_id
         if self._is_local:

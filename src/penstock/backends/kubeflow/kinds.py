@@ -86,6 +86,35 @@ def to_kubeflow(parameter: Parameter, value: Any) -> Any:
     return value
 
 
+def shown_in_kubeflow(parameter: Parameter, value: Any) -> Any:
+    """The same for a run that penstock has made: the exact values are in the run log, and here they are for people.
+
+    >>> shown_in_kubeflow(Parameter("x", "int"), 2**60 + 1)
+    1.152921504606847e+18
+    """
+    try:
+        return to_kubeflow(parameter, value)
+    except ParameterError:
+        return _rounded(value)
+
+
+def _rounded(value: Any) -> Any:
+    """What Kubeflow can hold that is nearest to it."""
+    match value:
+        case list():
+            return [_rounded(each) for each in value]
+        case dict():
+            return {name: _rounded(each) for name, each in value.items()}
+        case bool():
+            return value
+        case int() if abs(value) > _EXACT:
+            return float(value) if abs(value) < 1e300 else math.copysign(1e300, value)
+        case float() if not math.isfinite(value):
+            return 0.0 if math.isnan(value) else math.copysign(1e300, value)
+        case _:
+            return value
+
+
 def from_kubeflow(parameters: Sequence[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     """What a run was given, as plain values for the launcher: without what equals the default.
 
