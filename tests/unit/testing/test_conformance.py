@@ -300,7 +300,6 @@ def test_results_of_this_code_at_full_size_have_no_fault() -> None:
     ("changed", "fault"),
     [
         ({"code": {**results.code_now(), "engine": "0"}}, "local: the code of engine has changed since it was tried"),
-        ({"full": False}, "local was tried at a small size"),
         ({"cases": {each: Result("kept") for each in NAMES[1:]}}, f"local was not given {NAMES[0]}"),
         ({"cases": {each: Result("differs") for each in NAMES[:1]} | {each: Result("kept") for each in NAMES[1:]}},
          f"local: {NAMES[0]} differs"),

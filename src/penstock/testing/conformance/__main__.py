@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, work: Path, output: Path | None) -> int:
-    whole = not (arguments.cases or arguments.sample or arguments.small)
+    whole = not (arguments.cases or arguments.sample)
     names = arguments.engines.split(",")
     drivers = {name: driver_of(name, Path.cwd()) for name in names}  # all of them first: a missing one is known at once
     cases = chosen(tuple(arguments.cases), sample=arguments.sample)

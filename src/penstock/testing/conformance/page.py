@@ -44,14 +44,15 @@ def page(results: Results, cases: Sequence[Case]) -> str:
 
 
 def _on_what(results: Results) -> list[str]:
-    rows = [["engine", "versions", "date", "command"]]
+    rows = [["engine", "versions", "size of the cases", "date", "command"]]
     for name, label in COLUMNS.items():
         column = results.engines.get(name)
         if column is None:
-            rows.append([label, "not run", "", ""])
+            rows.append([label, "not run", "", "", ""])
         else:
             versions = ", ".join(f"{what} {version}" for what, version in column.versions.items())
-            rows.append([label, versions, column.date, f"`{column.command}`"])
+            size = "full" if column.full else "small, as in CI"
+            rows.append([label, versions, size, column.date, f"`{column.command}`"])
     return ["## What ran", "", *_table(rows)]
 
 
