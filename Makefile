@@ -54,6 +54,9 @@ bench: $(VENV)/.dev ## measure; writes docs/performance.md (about an hour)
 bench-peers: $(VENV)/.dev ## measure other libraries; writes bench/peers/peers.json (installs them, an hour)
 	$(BIN)/python -m bench.peers
 
+bench-engines: engines ## measure what a step costs on each real engine; writes docs/performance-engines.md
+	$(BIN)/python -m bench.engines
+
 CONFORMANCE ?= local,apart,airflow,prefect,kubeflow
 conformance: $(VENV)/.dev ## hold every engine against the local one; writes docs/backends.md (hours; CONFORMANCE=local,apart for some)
 	PENSTOCK_TEST_EXAMPLES=300 $(BIN)/python -m pytest tests/conformance/test_conformance_generated.py
@@ -84,4 +87,4 @@ engines-requirements: ## pin what the engines' environments hold again, with has
 clean: ## remove the environment and what runs left in the examples
 	rm -rf $(VENV) .engines examples/*/.penstock examples/*/data
 
-.PHONY: help demo pictures docs setup test engines test-engines lint types layers check bench bench-peers conformance soak requirements engines-requirements clean
+.PHONY: help demo pictures docs setup test engines test-engines lint types layers check bench bench-peers bench-engines conformance soak requirements engines-requirements clean
