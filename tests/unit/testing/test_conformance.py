@@ -313,6 +313,16 @@ def test_an_engine_that_was_never_tried_is_a_fault_where_it_is_required() -> Non
     assert results.faults(Results(), NAMES, ["airflow"]) == ["airflow has not been tried"]
 
 
+def test_an_engine_must_have_been_given_the_sample_and_the_local_ones_everything() -> None:
+    some = {each: Result("kept") for each in NAMES[:2]}
+    found = Results({"airflow": column(cases=some), "apart": column(cases=some)})
+    assert results.faults(found, NAMES[:3], [], NAMES[:2]) == [f"apart was not given {NAMES[2]}"]
+    assert results.faults(found, NAMES[:3], [], NAMES[1:3]) == [
+        f"airflow was not given {NAMES[2]}",
+        f"apart was not given {NAMES[2]}",
+    ]
+
+
 def test_the_page_says_what_was_kept_refused_emulated_or_not_run() -> None:
     declared = {"retry.jitter": ("refused", "it has none"), "map.nested": ("emulated", "by the launcher")}
     cases = {

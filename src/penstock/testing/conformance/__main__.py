@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, work: Path, output: Path | None) -> int:
-    whole = not (arguments.cases or arguments.sample)
+    whole = not arguments.cases
     names = arguments.engines.split(",")
     drivers = {name: driver_of(name, Path.cwd()) for name in names}  # all of them first: a missing one is known at once
     cases = chosen(tuple(arguments.cases), sample=arguments.sample)
@@ -89,13 +89,14 @@ def _render(output: Path) -> int:
 def required() -> list[str]:
     """Engines that the page must tell of: the local ones, and those that there is a driver for."""
     drivers = {path.stem.removeprefix("conformance_") for path in Path.cwd().glob("engines/conformance_*.py")}
-    return [name for name in COLUMNS if name in ("local", "apart") or name in drivers]
+    return [name for name in COLUMNS if name in kept.LOCAL or name in drivers]
 
 
 def _check(output: Path) -> int:
     """Whether the committed page is about this code, and is what its results say."""
     results = kept.load(output.with_suffix(".json"))
-    found = kept.faults(results, [case.name for case in CASES], required())
+    sample = [case.name for case in CASES if case.sample]
+    found = kept.faults(results, [case.name for case in CASES], required(), sample)
     if not output.exists() or output.read_text(encoding="utf-8") != page(results, CASES):
         found.append(f"it is not what {output.with_suffix('.json').name} says (--render writes it from there)")
     for line in found:
