@@ -32,8 +32,9 @@ test: $(VENV)/.dev ## every test but those on real engines; sets everything up
 engines: $(VENV)/.dev ## install the real engines (Airflow, Prefect, Kubeflow's SDK, Ray and Dask, podman) under .engines/
 	$(BIN)/python -m engines install
 
-test-engines: engines ## the tests that run on the real engines
-	$(BIN)/python -m pytest tests/engines
+ENGINE_TESTS ?= tests/engines
+test-engines: engines ## the tests that run on the real engines (ENGINE_TESTS=… for some)
+	$(BIN)/python -m pytest $(ENGINE_TESTS)
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check src tests bench soak engines examples
