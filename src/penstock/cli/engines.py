@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +14,7 @@ from ..ports.backend import Blueprint
 from ..wiring.backends import LOCAL, NAMES, blueprint
 from ..wiring.config import Settings
 from ..wiring.runner import with_payloads
-from .app import Parser
-from .commands.run import add_parameters, parameters_of, parse
+from .commands.run import add_parameters, parameters_of
 from .opening import add_accept, engine_of, load_pipeline, settings_for, traced
 
 
@@ -61,8 +59,3 @@ def needs_engine(found: Asked, command: str) -> None:
         raise UsageError(
             f"penstock {command}: which engine?", hint=f"--on {', --on '.join(NAMES[1:])}, or `backend` in a profile"
         )
-
-
-def parse_engine(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """The command's flags, the file, the pipeline's own parameters, as `run` takes them."""
-    return parse(parser, words)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from ...ports.backend import Report, Row, Support
 from ...wiring.backends import report
-from ..app import Parser
-from ..engines import add_engine, asked, parse_engine
+from ..engines import add_engine, asked
 from ..exits import Exit
 from ..render import paint, print_json
+from .run import parse as parse  # the command's flags, the file, the pipeline's own
 
 COMMON = ("profile", "json")
 _MARKS = {Support.SUPPORTED: ("✓", "green"), Support.EMULATED: ("~", "yellow"), Support.REFUSED: ("✗", "red")}
@@ -30,10 +29,6 @@ examples:
 """
     add_engine(parser)
     parser.add_argument("--all", action="store_true", help="also rows of what is simply supported, step by step")
-
-
-def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    return parse_engine(parser, words)
 
 
 def execute(arguments: argparse.Namespace) -> int:

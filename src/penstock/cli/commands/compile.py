@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from ...core.errors import UsageError
 from ...wiring.backends import backend_named, compiled, write_bundle
-from ..app import Parser
-from ..engines import add_engine, asked, needs_engine, parse_engine
+from ..engines import add_engine, asked, needs_engine
 from ..exits import Exit
 from ..render import print_json
+from .run import parse as parse  # the command's flags, the file, the pipeline's own
 
 COMMON = ("profile", "json")
 
@@ -28,17 +28,15 @@ examples:
   penstock compile churn.py --on kubeflow --output build/ --profile prod
 """
     add_engine(parser)
-    parser.add_argument("--output", required=True, metavar="DIR", help="the folder for the files")
-
-
-def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    return parse_engine(parser, words)
+    parser.add_argument("--output", metavar="DIR", help="the folder for the files; needed")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     if arguments.help:
         arguments.parser.print_help()
         return Exit.OK
+    if arguments.output is None:  # not argparse's to ask: `--help` works without it
+        raise UsageError("penstock compile: where to? --output is missing", hint="--output dags/")
     found = asked(arguments)
     needs_engine(found, "compile")
     bundle = compiled(backend_named(found.engine), found.settings, found.plan)

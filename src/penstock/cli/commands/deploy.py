@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from ...wiring.backends import backend_named, deployed
-from ..app import Parser
-from ..engines import add_engine, asked, needs_engine, parse_engine
+from ..engines import add_engine, asked, needs_engine
 from ..exits import Exit
 from ..render import print_json
+from .run import parse as parse  # the command's flags, the file, the pipeline's own
 
 COMMON = ("profile", "json")
 
@@ -33,10 +32,6 @@ examples:
   penstock deploy churn.py --on prefect --name churn-nightly
 """
     add_engine(parser)
-
-
-def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    return parse_engine(parser, words)
 
 
 def execute(arguments: argparse.Namespace) -> int:
