@@ -70,14 +70,19 @@ class PrefectDriver:
         made = api.post(f"/deployments/{deployment['id']}/create_flow_run", body)
         limit = _FULL_LIMIT_S if self._ground.full else _LIMIT_S
         ended = server.wait_for_flow_run(made["id"], timeout=limit)
-        failed = {
-            each["name"]
-            for each in server.task_runs(made["id"])
-            if each["state_type"] == "FAILED" and each["state_name"] != "UpstreamFailed"
-        }
+
+        def failed() -> frozenset[str]:
+            return frozenset(
+                each["name"]
+                for each in server.task_runs(made["id"])
+                if each["state_type"] == "FAILED" and each["state_name"] != "UpstreamFailed"
+            )
+
         renamed = ended["name"] != body["name"]
         message = ended["state"].get("message") or ""
-        return EngineRun(ended["name"] if renamed else None, _STATES[ended["state_type"]], frozenset(failed), message)
+        # States of tasks come to Prefect's server as events, some of them after the end of the flow run.
+        run_id = ended["name"] if renamed else None
+        return EngineRun(run_id, _STATES[ended["state_type"]], failed(), message, look_again=failed)
 
     def resume(self, case: Case, run_id: str) -> EngineRun:
         assert self._server is not None

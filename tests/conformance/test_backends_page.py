@@ -11,10 +11,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-# What an engine does not keep yet, and the page shows. A whole number beyond 2**53 reaches Kubeflow as a tagged value.
-KNOWN = ["kubeflow: parameter_types differs"]
-
-
 def conformance(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "penstock.testing.conformance", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -22,8 +18,7 @@ def conformance(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_committed_page_is_about_this_code_or_it_is_time_to_run_make_conformance() -> None:
     told = conformance("--check", "--output", "docs/backends.md")
-    faults = [line.partition(" is stale: ")[2] for line in told.stdout.splitlines() if " is stale: " in line]
-    assert faults == KNOWN, told.stdout + told.stderr
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_a_page_that_somebody_wrote_into_or_of_other_code_is_told(tmp_path: Path) -> None:

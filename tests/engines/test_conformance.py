@@ -17,8 +17,6 @@ from penstock.testing.conformance.generating import generated_cases
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(int(os.environ.get("PENSTOCK_TEST_SEEDS", "0")))  # generated pipelines, besides the cases
-# What is not kept yet; docs/backends.md says so, too.
-KNOWN = {("kubeflow", "parameter_types"): "a whole number beyond 2**53 arrives in a form that Kubeflow does not take"}
 _DRIVERS = sorted(path.stem.removeprefix("conformance_") for path in ROOT.glob("engines/conformance_*.py"))
 ENGINES = os.environ["PENSTOCK_TEST_ENGINES"].split(",") if "PENSTOCK_TEST_ENGINES" in os.environ else _DRIVERS
 NAMES = [*(case.name for case in chosen(sample=True)), *(f"generated_{seed}" for seed in SEEDS)]
@@ -44,7 +42,4 @@ def test_a_case_means_the_same_on_the_engine(
     if engine not in played:
         played[engine] = {one.case.name: one for one in campaign.play(driver_of(engine, ROOT))}
     one = played[engine][name]
-    if (engine, name) in KNOWN:
-        assert one.verdict == "differs", f"no longer true: {KNOWN[engine, name]}"
-        pytest.xfail(KNOWN[engine, name])
     assert one.verdict in ("kept", "refused"), "\n".join(one.differences)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from ..backends import local
 from ..core.canonical import digest_bytes
 from ..core.errors import DefinitionError, RefusedError, UsageError, did_you_mean
+from ..core.files import put_generated, put_text
+from ..core.plain import plain_or_exact
 from ..graph import Graph
 from ..graph.demands import demands
 from ..ports.backend import Backend, Blueprint, Bundle, Places, Report, check
@@ -20,7 +23,6 @@ from .config import Settings, check_pools
 from .manifest import manifest_text, place_of, publish_manifest, without_password
 
 LOCAL = "local"
-_HEAD = 400  # characters, within which a generated file says what made it
 _CLASSES = {"airflow": "AirflowBackend", "prefect": "PrefectBackend", "kubeflow": "KubeflowBackend"}
 NAMES = (LOCAL, *_CLASSES)
 
@@ -121,16 +123,10 @@ def write_bundle(bundle: Bundle, folder: Path) -> list[Path]:
     for name, text in bundle.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
-        if before is not None and path.suffix != ".json" and "penstock" not in before[:_HEAD]:
-            raise UsageError(
-                f"{path} is there already, and is no file that penstock has written",
-                hint="choose another folder, or another name with --name",
-            )
-        if before != text:
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
+        if path.suffix == ".json":  # a manifest has no head that could say what made it
+            put_text(path, text)
+        else:
+            put_generated(path, text, hint="choose another folder, or another name with --name")
         written.append(path)
     return written
 
@@ -144,11 +140,10 @@ def deployed(backend: Backend, settings: Settings, plan: Blueprint) -> str:
 
 
 def plain_parameters(parameters: Mapping[str, str], graph: Graph) -> dict[str, object]:
-    """Given parameters as plain JSON values, as an engine's form shows them; a secret by its name only."""
-    import json
-
+    """Given parameters as plain JSON values, as an engine's form shows them, but for secrets; tagged where JSON has no
+    form for one (NaN, bytes). The exact values are in the run log, where the launcher takes them."""
     secret = {each.name for each in graph.parameters if each.secret}
-    return {name: json.loads(text) for name, text in parameters.items() if name not in secret}
+    return {name: plain_or_exact(json.loads(text)) for name, text in parameters.items() if name not in secret}
 
 
 def _deployment_name(text: str) -> str:

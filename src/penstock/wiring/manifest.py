@@ -10,6 +10,7 @@ import msgspec
 
 from ..core.canonical import canonical_json, digest_bytes
 from ..core.errors import NotFoundError, PenstockError, StoreUnavailableError, UsageError
+from ..core.files import put_text
 from ..graph import Graph
 from .config import Settings
 
@@ -51,9 +52,7 @@ def manifest_text(settings: Settings, graph: Graph, deployment: str = "", waived
 
 def write_manifest(settings: Settings, graph: Graph, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(manifest_text(settings, graph), encoding="utf-8")
-    os.replace(temporary, path)
+    put_text(path, manifest_text(settings, graph))
     return path
 
 

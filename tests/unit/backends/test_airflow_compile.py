@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from penstock.backends.airflow import AirflowBackend
-from penstock.backends.airflow.parameters import Form, plain_default
+from penstock.backends.airflow.parameters import Form
 from penstock.core.errors import ConfigError, DefinitionError
 from penstock.graph import Cron, Graph, Item, Node, Output, Parameter, RetryPolicy, Scope, StepOptions, Value
 from penstock.graph.demands import demands, features
@@ -248,10 +248,6 @@ def test_a_default_that_is_null_is_null_and_one_that_cannot_be_shown_is_left_to_
     form = Form((Parameter("a", "int | None", "null"), Parameter("b", "float", '{"$":"float","v":"nan"}')))
     assert form.params["a"].options["type"] == ["integer", "null"]
     assert form.as_written == ["b"]
-
-
-def test_plain_defaults_keep_what_json_has() -> None:
-    assert plain_default({"a": [1, {"$": "path", "v": ["PosixPath", "/x"]}]}) == {"a": [1, "/x"]}
 
 
 # -- what it keeps -----------------------------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 from ...core.errors import BackendError, ConfigError
+from ...core.files import put_generated, put_text
 from ...core.units import shown_duration
 from ...ports.backend import Blueprint, Bundle, Places
 from .client import Client, Refused, named
@@ -35,8 +35,8 @@ def deploy(bundle: Bundle, blueprint: Blueprint, form: str, places: Places) -> s
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if content:  # first, and under a name of its own: what runs meanwhile goes on with the older one
-            _put(folder / manifest, content)
-        is_new = _put(entry, text)
+            put_text(folder / manifest, content)
+        is_new = put_generated(entry, text, hint="choose another name for the deployment: --name …")
     except OSError as error:
         raise ConfigError(
             f"Airflow's DAG folder {folder} cannot be written: {error.strerror}",
@@ -61,16 +61,6 @@ def _in_progress(client: Client, name: str) -> str:
         f"\n{runs} in progress and keeps to the graph it began with; a step that the new file lacks is not "
         "started there any more, and `penstock resume` finishes such a run"
     )
-
-
-def _put(path: Path, text: str) -> bool:
-    """Write a file that appears whole. Whether it is another than before."""
-    if _holds(path, text):
-        return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return True
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ...core.plain import NotPlainError, plain
 from ...graph import Parameter
 from .literals import Call
 
@@ -49,8 +50,8 @@ class Form:
         arguments: list[Any] = []
         if parameter.default is not None:
             try:
-                shown = plain_default(json.loads(parameter.default))
-            except _NotPlainError:
+                shown = plain(json.loads(parameter.default))
+            except NotPlainError:
                 shown = None
             if shown is None and parameter.default != "null":
                 self.as_written.append(parameter.name)
@@ -77,10 +78,6 @@ def schema_of(annotation: str) -> dict[str, Any]:
         return _UNKNOWN
 
 
-class _NotPlainError(Exception):
-    """A value that a person could not write as JSON."""
-
-
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those values that Airflow can show, as somebody would write them into its form.
 
@@ -90,38 +87,10 @@ def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
         try:
-            found[name] = plain_default(value)
-        except _NotPlainError:
+            found[name] = plain(value)
+        except NotPlainError:
             continue
     return found
-
-
-def plain_default(value: Any) -> Any:
-    """What somebody would write in a JSON file for a value that was kept exactly.
-
-    >>> plain_default({"$": "tuple", "v": [1, {"$": "date", "v": "2026-01-31"}]})
-    [1, '2026-01-31']
-    """
-    if isinstance(value, list):
-        return [plain_default(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "$" not in value:
-        return {key: plain_default(each) for key, each in value.items()}
-    match value:
-        case {"$": "tuple" | "set" | "frozenset", "v": list(items)}:
-            return [plain_default(each) for each in items]
-        case {"$": "int", "v": str(text)}:
-            return int(text, 16)
-        case {"$": "date" | "decimal" | "uuid" | "enum", "v": str(text)}:
-            return text
-        case {"$": "datetime", "v": [str(text), 0, None]}:
-            return text
-        case {"$": "path", "v": [_, str(text)]}:
-            return text
-        case {"$": "timedelta", "v": [int(days), int(seconds), int(micros)]} if days >= 0:
-            return f"{days * 86400 + seconds + micros / 1e6:g}s"
-    raise _NotPlainError
 
 
 def _schema(node: ast.expr) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class _Planning:
         return tuple(self._variables[name] for name in sorted(needed, key=self._position.__getitem__))
 
     def _free_variable(self, name: str) -> str:
-        plain = "".join(each if each.isalnum() or each == "_" else "_" for each in name)
+        plain = "".join(each if f"_{each}".isidentifier() else "_" for each in name)
         candidate, number = plain, 2
         while candidate in self._used or not candidate.isidentifier():
             candidate, number = f"{plain}_{number}" if plain.isidentifier() else f"_{plain}_{number}", number + 1

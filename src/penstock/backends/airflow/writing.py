@@ -113,7 +113,7 @@ class _Writing:
 
     @property
     def _function(self) -> str:
-        plain = "".join(each if each.isalnum() else "_" for each in self._graph.pipeline)
+        plain = "".join(each if f"_{each}".isidentifier() else "_" for each in self._graph.pipeline)
         return f"pipeline_{plain}" if not plain.isidentifier() or plain in _RESERVED else plain
 
     def _dag(self) -> Iterator[str]:

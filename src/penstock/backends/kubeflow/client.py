@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import urllib.parse
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import BackendError, ConfigError
+from ...core.files import put_text
 from ...ports.backend import Blueprint, EngineRun, EngineState, Places
 from ...ports.records import RunState
 from .containers import environment_names
@@ -51,9 +51,7 @@ class Client:
 
     def deploy(self, text: str) -> str:
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self._file)
+        put_text(self._file, text)
         if self._is_local:
             return f"{self._file} is written; `penstock run --on kubeflow` runs it here, under kfp.local"
         graph = self._blueprint.graph

@@ -91,11 +91,10 @@ def shown_in_kubeflow(parameter: Parameter, value: Any) -> Any:
 
     >>> shown_in_kubeflow(Parameter("x", "int"), 2**60 + 1)
     1.152921504606847e+18
+    >>> shown_in_kubeflow(Parameter("x", "float"), {"$": "float", "v": "inf"})
+    1e+300
     """
-    try:
-        return to_kubeflow(parameter, value)
-    except ParameterError:
-        return _rounded(value)
+    return to_kubeflow(parameter, _rounded(value) if _is_native(parameter) else value)
 
 
 def _rounded(value: Any) -> Any:
@@ -103,6 +102,8 @@ def _rounded(value: Any) -> Any:
     match value:
         case list():
             return [_rounded(each) for each in value]
+        case {"$": "float", "v": str(text)}:
+            return _rounded(float(text) if text in ("inf", "-inf") else math.nan)
         case dict():
             return {name: _rounded(each) for name, each in value.items()}
         case bool():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from uuid import UUID
 
 from ...core.canonical import digest_bytes
 from ...core.errors import BackendError
+from ...core.files import put_text
 from ...graph import Graph
 from ...ports.backend import Blueprint, Bundle, EngineRun, EngineState, Places
 from ...ports.records import RunState
@@ -65,9 +65,7 @@ class Client:
         folder = top / blueprint.name / digest_bytes(content.encode())[:12]
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in bundle.files.items():
-            temporary = folder / f".{name}.{os.getpid()}.tmp"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, folder / name)
+            put_text(folder / name, text)
         return folder
 
     def _record(self, bundle: Bundle, blueprint: Blueprint, folder: Path, flow_id: str) -> dict[str, Any]:

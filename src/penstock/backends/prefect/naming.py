@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import keyword
-import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -26,7 +25,8 @@ def identifiers(names: Iterable[str], *, taken: Iterable[str] = (), kind: str = 
     found: dict[str, str] = {}
     counts: dict[str, int] = {}
     for name in names:
-        plain = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name)) or kind
+        letters = unicodedata.normalize("NFKC", name)
+        plain = "".join(each if f"_{each}".isidentifier() else "_" for each in letters) or kind
         plain = plain if plain.isidentifier() and not plain.startswith("__") else f"{kind}_{plain}"
         first = candidate = f"{plain}_{kind}" if plain in used and plain not in counts else plain
         while candidate in used:

@@ -20,6 +20,7 @@ from .leaks import found_in_files, found_in_store
 from .observing import Observed, observe, open_project
 
 Verdict = Literal["kept", "differs", "refused", "broken"]
+_LATE_S = 30.0  # how late an engine may show what has become of a step, after the end of its run
 Leaks = list[str]  # where a planted secret was found
 
 
@@ -137,6 +138,7 @@ class _Stage:
             if run.run_id is None:
                 raise RuntimeError(f"no run came of it; {self._driver.name} says: {run.told or run.state}")
             observed.append(self._observed(list(dict.fromkeys(each.run_id or "" for each in runs)), run.run_id))
+            runs[-1] = _with_late_news(run, observed[-1])
         leaks = self._leaks({each.run_id or "" for each in runs})
         return Happened(tuple(runs), tuple(observed), tuple(leaks), time.monotonic() - begun)
 
@@ -213,10 +215,27 @@ def _disagreements(now: Observed, run: EngineRun) -> list[str]:
     if run.state and run.state != now.state:
         found.append(f"the run has {now.state}, and the engine says that it has {run.state}")
     if run.failed_steps is not None:
-        wrong = {place for place, step in now.instances.items() if step.state in ("failed", "timed_out")}
-        for place in sorted(wrong - run.failed_steps):
+        for place in sorted(_failed(now) - run.failed_steps):
             found.append(f"{place} failed, and the engine does not show it as failed")
         fine = {place for place, step in now.instances.items() if step.state in ("succeeded", "cached", "skipped")}
         for place in sorted(fine & run.failed_steps):
             found.append(f"{place} {now.instances[place].state}, and the engine shows it as failed")
     return found
+
+
+def _failed(now: Observed) -> set[str]:
+    return {place for place, step in now.instances.items() if step.state in ("failed", "timed_out")}
+
+
+def _with_late_news(run: EngineRun, now: Observed) -> EngineRun:
+    """The run as its engine shows it, when all that failed is shown, or should have been by now."""
+    deadline = time.monotonic() + _LATE_S
+    while (
+        run.look_again is not None
+        and run.failed_steps is not None
+        and not _failed(now) <= run.failed_steps
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.2)
+        run = run._replace(failed_steps=run.look_again())
+    return run

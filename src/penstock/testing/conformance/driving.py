@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -39,6 +39,9 @@ class EngineRun(NamedTuple):
     state: str = ""  # "succeeded", "failed" or "cancelled" in the engine's own eyes; "" where it has no opinion
     failed_steps: frozenset[str] | None = None  # "step" or "step[index]" that the engine shows as failed; None: unknown
     told: str = ""  # what somebody would read who wants to know why there is no run
+    look_again: Callable[[], frozenset[str]] | None = (
+        None  # `failed_steps` of later, where the engine's news may be late
+    )
 
 
 class Answer(NamedTuple):
