@@ -281,6 +281,28 @@ def main() -> int:
     assert kept.count("•••") >= 4
 
 
+def test_what_a_step_prints_is_in_the_engines_log_while_it_is_at_work(lab: Lab) -> None:
+    engine = Engine(
+        lab.write("""
+@step
+def slow() -> int:
+    print("waiting")
+    await_file("go")
+    return 1
+
+@pipeline
+def main() -> int:
+    return slow()
+""")
+    )
+    process = engine.start("slow")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"  # or the step gives up, and says so first
+    (lab.root / "go").touch()
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+
+
 def test_an_attempt_that_comes_too_early_waits_for_its_time_and_the_count_is_the_policys(lab: Lab) -> None:
     engine = Engine(
         lab.write("""

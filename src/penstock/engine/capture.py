@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TextIO
 
 from ..core.errors import StoreUnavailableError
@@ -42,6 +43,8 @@ class Sink:
             self._total += len(text)
             if room <= 0:
                 return
+            if not self._chunks:
+                _held.set()
             self._chunks.append(text[:room])
             self._held += len(text)
             if self._held >= _FLUSH_CHARS or monotonic() - self._last > _FLUSH_S:
@@ -80,6 +83,30 @@ class Sink:
             if self._total > _LIMIT_CHARS:
                 self._chunks.append(f"\n[penstock: {self._total - _LIMIT_CHARS} more characters were not kept]\n")
             self.flush()
+
+
+_held = threading.Event()  # some sink of this process has text that nobody has seen yet
+_LATE = threading.Lock()
+
+
+def show_late_text() -> None:
+    """From here on, what a step has printed is handed on within a second or two, also while it prints nothing more.
+
+    For a process that runs steps and nothing else: sinks are written to from a thread of their own.
+    """
+
+    def look() -> None:
+        while True:
+            _held.wait()
+            sleep(_FLUSH_S)
+            _held.clear()
+            with _LATE:
+                for sink in tuple(_open):
+                    sink.flush()
+
+    # A child that a step forks in the middle of this would find a sink locked for ever.
+    os.register_at_fork(before=_LATE.acquire, after_in_parent=_LATE.release, after_in_child=_LATE.release)
+    threading.Thread(target=look, daemon=True, name="penstock-late-text").start()
 
 
 _READER_LEFT = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal

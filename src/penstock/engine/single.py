@@ -420,6 +420,7 @@ class _Supervisor:
         self._text(chunk)
         if self._echo:
             sys.stdout.write(chunk)
+            sys.stdout.flush()  # an engine shows its log while the step is at work
 
 
 def _nobody(task: StepTask, done: float, total: float | None, note: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .capture import teed
+from .capture import show_late_text, teed
 from .execute import Execution
 from .failure import failure_of
 from .hidden import Ready
@@ -65,6 +65,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._connection.close)  # a child must not keep the engine waiting
         signal.signal(signal.SIGINT, self._interrupted)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # whoever started us may have it blocked
+        show_late_text()
         with teed(echo=False), Ready():
             while True:
                 task = TASK_DECODER.decode(self._tasks.get())

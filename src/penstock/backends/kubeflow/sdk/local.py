@@ -78,7 +78,7 @@ def _run(folder: Path, request: dict[str, Any], stopping: threading.Event, endin
 
 
 def _mend(stopping: threading.Event, ending: _Ending) -> None:
-    """Keep kfp.local from calling a failed container a success, and let a stop be heard.
+    """Keep kfp.local from calling a failed container a success, and a silent one a failure; let a stop be heard.
 
     It has each container removed as soon as it ends, and then takes one that it cannot find any more for a success;
     so a step that failed quickly would count as done. Here a container is removed after its exit code was read.
@@ -90,6 +90,7 @@ def _mend(stopping: threading.Event, ending: _Ending) -> None:
         closes = "exec-end" in command
         if stopping.is_set() and not closes:
             return 1
+        client.api.timeout = None  # it would give up on a step that says nothing for a minute
         container = client.containers.run(image=image, command=command, detach=True, volumes=volumes, **more)
         try:
             for line in container.logs(stream=True, follow=True):
