@@ -66,6 +66,18 @@ def size_bytes(value: Size) -> int:
     return result
 
 
+def kubernetes_quantity(count: int) -> str:
+    """Bytes as Kubernetes writes them, in the largest unit that keeps them exact.
+
+    >>> kubernetes_quantity(8 * 2**30), kubernetes_quantity(1500)
+    ('8Gi', '1500')
+    """
+    for unit in ("Ti", "Gi", "Mi", "Ki"):
+        if count and count % _BYTES[unit] == 0:
+            return f"{count // _BYTES[unit]}{unit}"
+    return str(count)
+
+
 def shown_duration(seconds: float) -> str:
     """Seconds as people read them.
 

@@ -210,6 +210,16 @@ def test_pods_ask_for_resources_and_are_capped_where_growing_ends() -> None:
     assert (first["gpus"], first["mem_limit"]) == ("1", str(4 * 2**30))
 
 
+def test_pods_take_the_secret_and_the_accelerator_of_the_profile() -> None:
+    text = compiled(form="kubernetes")
+    assert 'SECRET = "penstock"' in text
+    assert 'ACCELERATOR = "nvidia.com/gpu"' in text
+    text = compiled(form="kubernetes", secret="churn-secrets", accelerator="amd.com/gpu")
+    assert 'SECRET = "churn-secrets"' in text
+    assert 'ACCELERATOR = "amd.com/gpu"' in text
+    assert "nvidia" not in text
+
+
 def test_the_schedule_is_a_timetable_whose_logical_time_is_the_cron_time() -> None:
     text = compiled()
     assert 'CronTriggerTimetable("0 3 * * *", timezone="Europe/Paris")' in text

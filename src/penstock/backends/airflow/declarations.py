@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from ...graph.demands import Demand
 from ...ports.backend import Blueprint, Declarations, Verdict, emulated, refused, supported
+from .pods import GPU
 
 _LAUNCHER = emulated("the launcher does it where the step runs")
 
 
 def declarations(blueprint: Blueprint, form: str) -> Declarations:
     """A verdict for every feature, in the form that the blueprint asks for."""
-    return {**_SHAPE, **_RETRIES, **_OPTIONS, **_SCHEDULES, **_places(form)}
+    return {**_SHAPE, **_RETRIES, **_OPTIONS, **_SCHEDULES, **_places(blueprint, form)}
 
 
 def _factor(demand: Demand) -> Verdict:
@@ -98,16 +99,18 @@ _SCHEDULES: Declarations = {
 }
 
 
-def _places(form: str) -> Declarations:
+def _places(blueprint: Blueprint, form: str) -> Declarations:
     """What depends on where steps run."""
     if form == "kubernetes":
         requests = supported("the pod's requests")
         return {
             "resources.cpu": requests,
             "resources.memory": requests,
-            "resources.gpu": supported("the pod's limit of nvidia.com/gpu"),
+            "resources.gpu": supported(f"the pod's limit of {blueprint.accelerator or GPU}"),
             "limits.memory": supported("the pod's limit, and the launcher below it"),
-            "secret": emulated("the launcher reads it in the pod, from the Kubernetes secret 'penstock'"),
+            "secret": emulated(
+                f"the launcher reads it in the pod, from the Kubernetes secret '{blueprint.secret or 'penstock'}'"
+            ),
         }
     nowhere = refused(
         "a step gets what its worker has: accept that, or choose the kubernetes form, which asks for resources"

@@ -6,11 +6,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...core.errors import ConfigError
-from ...graph import Argument, Graph, LimitPolicy, Many, ResourceRequest, Secret, StepOptions
-from ...graph import Mapping as MappingArgument
+from ...core.units import kubernetes_quantity
+from ...graph import Graph, LimitPolicy, ResourceRequest, StepOptions
+from ...graph.secrets import secret_names
 from ...ports.backend import Blueprint
 from .literals import statement
 
+GPU = "nvidia.com/gpu"
 # Of the worker's environment, what a container gets besides the secrets and the variables that steps name.
 _PASSED = (
     "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
@@ -40,10 +42,12 @@ def container_constants(blueprint: Blueprint, form: str) -> list[str]:
     command = ["python", "-P", "-m", "penstock"]
     lines = [statement(blueprint.image, head="IMAGE = "), statement(command, head="COMMAND = ")]
     if form == "docker":
-        names = tuple(sorted({*_PASSED, *_secrets(blueprint.graph), *_variables(blueprint.graph)}))
+        names = tuple(sorted({*_PASSED, *secret_names(blueprint.graph), *_variables(blueprint.graph)}))
         lines += ["# of the worker's environment, what a container gets", statement(names, head="PASSED = ")]
     else:
-        lines.append('SECRET = "penstock"  # of Kubernetes, where there is one: its keys are variables of every step')
+        secret = statement(blueprint.secret or "penstock", head="SECRET = ")
+        lines += ["# of Kubernetes, where there is one: its keys are variables of every step", secret]
+        lines.append(statement(blueprint.accelerator or GPU, head="ACCELERATOR = "))
     return lines
 
 
@@ -61,11 +65,11 @@ def container_options(options: StepOptions, form: str) -> dict[str, Any]:
     if wanted.cpu is not None:
         found["cpu"] = wanted.cpu
     if wanted.memory_bytes is not None:
-        found["memory"] = _quantity(wanted.memory_bytes)
+        found["memory"] = kubernetes_quantity(wanted.memory_bytes)
     if wanted.gpu:
         found["gpu"] = wanted.gpu
     if most is not None:
-        found["memory_limit"] = _quantity(most)
+        found["memory_limit"] = kubernetes_quantity(most)
     return {"needs": found} if found else {}
 
 
@@ -74,38 +78,6 @@ def _most_memory(limits: LimitPolicy) -> int | None:
     if limits.memory_bytes is None or limits.on_out_of_memory is None:
         return limits.memory_bytes
     return limits.on_out_of_memory.cap_bytes
-
-
-def _quantity(size_bytes: int) -> str:
-    """As Kubernetes writes it.
-
-    >>> _quantity(8 * 2**30), _quantity(1500)
-    ('8Gi', '1500')
-    """
-    for power, unit in ((40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")):
-        if size_bytes >= 1 << power and size_bytes % (1 << power) == 0:
-            return f"{size_bytes >> power}{unit}"
-    return str(size_bytes)
-
-
-def _secrets(graph: Graph) -> set[str]:
-    found: set[str] = set()
-    hidden = {each.name: each.default for each in graph.parameters if each.secret}
-    found |= {text.strip('"').removeprefix("secret:") for text in hidden.values() if text}
-    for node in graph.nodes:
-        for argument in node.inputs.values():
-            found |= _secret_names(argument)
-    return found
-
-
-def _secret_names(argument: Argument) -> set[str]:
-    match argument:
-        case Secret(name):
-            return {name}
-        case Many(items) | MappingArgument(_, items):
-            return {name for each in items for name in _secret_names(each)}
-        case _:
-            return set()
 
 
 def _variables(graph: Graph) -> set[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from ...core.jsonvalue import loads
-from ...graph import Argument, Fields, Many, Mapping, Node, Param, Secret
+from ...core.units import kubernetes_quantity
+from ...graph import Node
+from ...graph.secrets import secret_names
 from ...ports.backend import Blueprint
 
 _OVERHEAD_BYTES = 256 << 20  # the launcher beside a step that is held to its own limit
@@ -42,13 +42,13 @@ def _resources(node: Node, accelerator: str) -> dict[str, Any]:
     if asked is not None and asked.cpu is not None:
         found["resourceCpuRequest"] = f"{asked.cpu:g}"
     if asked is not None and asked.memory_bytes is not None:
-        found["resourceMemoryRequest"] = _size(asked.memory_bytes)
+        found["resourceMemoryRequest"] = kubernetes_quantity(asked.memory_bytes)
     if limits is not None and limits.memory_bytes is not None:
         most = limits.memory_bytes
         if limits.on_out_of_memory is not None:  # a container's limit is the same for every attempt
             attempts = node.options.retry.attempts if node.options.retry is not None else 1
             most = limits.on_out_of_memory.of(most, attempts - 1)
-        found["resourceMemoryLimit"] = _size(most + _OVERHEAD_BYTES)
+        found["resourceMemoryLimit"] = kubernetes_quantity(most + _OVERHEAD_BYTES)
     if asked is not None and asked.gpu:
         found["accelerator"] = {
             "type": accelerator,
@@ -59,27 +59,14 @@ def _resources(node: Node, accelerator: str) -> dict[str, Any]:
     return found
 
 
-def _size(size_bytes: int) -> str:
-    """A quantity of Kubernetes, in the largest unit that keeps it exact.
-
-    >>> _size(8 << 30), _size(1_500_000)
-    ('8Gi', '1500000')
-    """
-    for power, unit in ((40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")):
-        if size_bytes and size_bytes % (1 << power) == 0:
-            return f"{size_bytes >> power}{unit}"
-    return str(size_bytes)
-
-
 def platform(blueprint: Blueprint, steps: dict[str, Node | None]) -> dict[str, Any]:
     """The second document, for clusters: which Kubernetes secret containers get their variables from, never a value.
 
     steps: the label of each executor -> its step.
     """
-    named = {each.name: each.default for each in blueprint.graph.parameters if each.secret}
     executors: dict[str, Any] = {}
     for label, node in steps.items():
-        names = [*_of_stores(blueprint), *(sorted(_secrets_in(node, named)) if node is not None else ())]
+        names = [*_of_stores(blueprint), *(sorted(secret_names(blueprint.graph, node)) if node is not None else ())]
         if names:
             keys = [{"secretKey": name, "envVar": name} for name in names]
             secret = blueprint.secret or "penstock"
@@ -89,9 +76,7 @@ def platform(blueprint: Blueprint, steps: dict[str, Node | None]) -> dict[str, A
 
 def environment_names(blueprint: Blueprint) -> list[str]:
     """Variables that containers on this machine are given, where it has them: there is no Kubernetes secret here."""
-    graph = blueprint.graph
-    named = {each.name: each.default for each in graph.parameters if each.secret}
-    found = {name for node in graph.nodes for name in (*_secrets_in(node, named), *node.options.env)}
+    found = secret_names(blueprint.graph) | {name for node in blueprint.graph.nodes for name in node.options.env}
     found |= {f"PENSTOCK_{name}" for name in ("RUNS", "ARTIFACTS", "TRACKING")}
     return sorted({*found, *_of_stores(blueprint), "AWS_DEFAULT_REGION", "AWS_REGION"})
 
@@ -102,20 +87,3 @@ def _of_stores(blueprint: Blueprint) -> list[str]:
     if blueprint.artifacts.startswith("s3:"):
         found += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"]
     return found
-
-
-def _secrets_in(node: Node, named: dict[str, str | None]) -> set[str]:
-    return {name for argument in node.inputs.values() for name in _secrets_of(argument, named)}
-
-
-def _secrets_of(argument: Argument, named: dict[str, str | None]) -> Iterator[str]:
-    match argument:
-        case Secret(name):
-            yield name
-        case Param(name) if named.get(name):
-            yield str(loads(named[name] or "")).removeprefix("secret:")
-        case Many() | Mapping() | Fields():
-            for item in argument.items:
-                yield from _secrets_of(item, named)
-        case _:
-            return
