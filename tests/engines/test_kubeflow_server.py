@@ -87,7 +87,17 @@ def test_a_run_is_asked_for_by_its_id_or_by_the_name_that_we_gave_it(stub: Stub,
     kept["error"] = {"message": "the image cannot be pulled"}
     assert BACKEND.state(plan, places, run).note == "the image cannot be pulled"
     BACKEND.cancel(plan, places, EngineRun("asked-1"))
-    assert stub.terminated == [run.id]
+    BACKEND.cancel(plan, places, EngineRun(run.id))  # as Kubeflow calls a run that its own schedule has started
+    assert stub.terminated == [run.id, run.id]
+
+
+def test_a_run_that_it_does_not_know_is_told_as_such_and_not_as_running(stub: Stub, places: Places) -> None:
+    plan = blueprint(stub.url, "unknown")
+    for name in ("unknown-1", "00000000-0000-4000-8000-000000000000"):
+        told = BACKEND.state(plan, places, EngineRun(name))
+        assert told.state is RunState.INTERRUPTED
+        assert name in told.note
+        BACKEND.cancel(plan, places, EngineRun(name))  # there is nothing to stop
 
 
 def test_a_schedule_is_one_recurring_run_and_goes_with_the_schedule(stub: Stub, places: Places) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -84,6 +85,8 @@ class Client:
         if self._is_local:
             return self._here.state(run)
         found = self._run(run)
+        if found is None:
+            return EngineState(RunState.INTERRUPTED, f"Kubeflow at {self._endpoint} has no run '{run}'")
         told = found.get("state", "")
         error = found.get("error") or {}
         return EngineState(_STATES.get(told, RunState.RUNNING), str(error.get("message", "")))
@@ -91,8 +94,8 @@ class Client:
     def cancel(self, run: str) -> None:
         if self._is_local:
             self._here.cancel(run)
-        else:
-            self._asked("cancel", run=run)
+        elif (found := self._run(run)) is not None:
+            self._asked("cancel", run=found["run_id"])
 
     # -- a server ------------------------------------------------------------------------------------------------
 
@@ -138,25 +141,30 @@ class Client:
                 raise BackendError(f"Kubeflow at {self._endpoint} cannot be reached: {answer['error']}", hint=_AWAY)
         raise BackendError(f"Kubeflow at {self._endpoint} refused to {ask}: {answer['error']}")
 
-    def _run(self, run: str) -> dict[str, Any]:
+    def _run(self, run: str) -> dict[str, Any] | None:
         """The run as the server's own API tells it: asked every second or so, which is too often for the SDK.
 
-        A run that another process started is known by the name that we gave it.
+        A run that another process started is known by the name that we gave it; one that Kubeflow itself started, by
+        Kubeflow's id. None: there is none.
         """
         if run.count("-") == 4 and len(run) == 36:
             return self._read(f"/apis/v2beta1/runs/{run}")
         predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": run}
         query = urllib.parse.urlencode({"filter": json.dumps({"predicates": [predicate]})})
-        found = self._read(f"/apis/v2beta1/runs?{query}").get("runs") or [{}]
-        return dict(found[0])
+        found = (self._read(f"/apis/v2beta1/runs?{query}") or {}).get("runs")
+        return dict(found[0]) if found else None
 
-    def _read(self, path: str) -> dict[str, Any]:
+    def _read(self, path: str) -> dict[str, Any] | None:
         token = self._places.environment.get("KFP_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(f"{self._endpoint}{path}", headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise BackendError(f"Kubeflow at {self._endpoint} does not answer: {error}", hint=_AWAY) from error
         except (OSError, ValueError) as error:
             raise BackendError(f"Kubeflow at {self._endpoint} does not answer: {error}", hint=_AWAY) from error
 

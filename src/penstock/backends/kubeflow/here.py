@@ -7,15 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import BackendError, ConfigError
+from ...core.errors import ConfigError
 from ...ports.backend import EngineState, Places
 from ...ports.records import RunState
 
 _STATES = {"running": RunState.RUNNING, "succeeded": RunState.SUCCEEDED, "failed": RunState.FAILED}
+
+
+_STARTING_S = 60.0
 
 
 class Here:
@@ -57,7 +61,7 @@ class Here:
     def state(self, run: str) -> EngineState:
         folder = self._folder / run
         if not folder.exists():
-            raise BackendError(f"no run '{run}' was started on this machine: {folder} is not there")
+            return EngineState(RunState.INTERRUPTED, f"no run '{run}' was started on this machine: no {folder}")
         told = self._told(folder)
         state = _STATES.get(told.get("state", ""), RunState.RUNNING)
         if state is RunState.RUNNING and not self._lives(folder):
@@ -88,8 +92,8 @@ class Here:
     def _lives(self, folder: Path) -> bool:
         """Whether its process is there, and is the one that was started: a number may be somebody else's by now."""
         pid = self._pid(folder)
-        if pid is None:
-            return True  # it is being started
+        if pid is None:  # it is being started, or whoever wanted to start it was killed
+            return time.time() - folder.stat().st_mtime < _STARTING_S
         try:
             os.waitpid(pid, os.WNOHANG)  # a child of ours that has ended is only gone when somebody asked
         except ChildProcessError:

@@ -2,7 +2,7 @@
 
     {"ask": "deploy", "endpoint": URL, "file": PATH, "name": …, "version": …, "schedule": {…} or null}
     {"ask": "submit", "endpoint": URL, "name": …, "version": …, "run": …, "arguments": {…}}
-    {"ask": "cancel", "endpoint": URL, "run": …}
+    {"ask": "cancel", "endpoint": URL, "run": ID}
 
 Nothing of penstock is imported here. An answer is {"ok": …} or {"error": text, "kind": "version" | "away" | "refused"}.
 """
@@ -115,9 +115,7 @@ def submit(client: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def cancel(client: Any, request: dict[str, Any]) -> dict[str, Any]:
-    for run in _all(client.list_runs, "runs", filter=_named(request["run"])):
-        if run.display_name == request["run"]:
-            client.terminate_run(run.run_id)
+    client.terminate_run(request["run"])
     return {}
 
 
