@@ -19,6 +19,7 @@ import pytest
 from penstock.core.errors import FencedError, ParameterError, UsageError
 from penstock.engine.closing import close_run
 from penstock.engine.expanding import expand
+from penstock.engine.launcher import Launcher
 from penstock.engine.processes import StepExit
 from penstock.engine.single import StepSession
 from penstock.ports.events import RunResumed
@@ -301,6 +302,22 @@ def main() -> int:
     (lab.root / "go").touch()
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 0, told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_an_outcome_and_its_record_loses_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    engine = Engine(lab.write(RICH))
+    concluded = Launcher.concluded
+
+    def struck(self: Launcher, *words: Any) -> Any:
+        signal.raise_signal(number)
+        return concluded(self, *words)
+
+    monkeypatch.setattr(Launcher, "concluded", struck)
+    assert engine.step("numbers") is StepExit.DONE
+    assert engine.states()["numbers"] == "succeeded"
 
 
 def test_an_attempt_that_comes_too_early_waits_for_its_time_and_the_count_is_the_policys(lab: Lab) -> None:

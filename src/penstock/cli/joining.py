@@ -13,12 +13,15 @@ from ..core.errors import PenstockError, StoreUnavailableError
 from ..engine.processes import LIFELINE, StepExit, die_with_engine
 from ..engine.processtree import adopt_orphans
 from ..engine.single import StepSession
+from ..ports.records import RunState
 from ..ports.runlog import Store
 from ..wiring.joining import Joining, from_environment, handed_by_kubeflow, joined
 from ..wiring.project import Project
 from .app import tell
 from .exits import Exit
 
+ENGINE_STATES = {"succeeded": None, "failed": RunState.FAILED, "cancelled": RunState.CANCELLED}  # as engines end runs
+RUN_EXITS = {RunState.SUCCEEDED: Exit.OK, RunState.CANCELLED: Exit.INTERRUPTED}  # of a run that was closed; else 1
 _BACK_S = 15.0  # how long a run log that was there a moment ago is waited for
 
 

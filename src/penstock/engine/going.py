@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from ..core.errors import FencedError, StoreError
 from ..ports.records import FailureClass
@@ -18,27 +19,37 @@ _BEAT_S = 1.0
 
 
 class Going:
-    """SIGTERM while a step runs: its container or machine goes. The attempt ends, and is recorded as preempted."""
+    """SIGTERM while a step runs: its container or machine goes. The attempt ends, and is recorded as preempted.
+
+    Neither that nor Ctrl-C comes between an outcome and its record: what was computed is not computed again.
+    """
 
     def __init__(self, step: str) -> None:
         self._step = step
         self._pid = os.getpid()
         self._asked = False
-        self._takes = False
+        self._over = False
+        self._insisted = False
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Going:
-        on_main = threading.current_thread() is threading.main_thread()
-        self._takes = on_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        if self._takes:
-            signal.signal(signal.SIGTERM, self._told_to_go)
+        if threading.current_thread() is threading.main_thread():
+            for number, usual, ours in (
+                (signal.SIGTERM, signal.SIG_DFL, self._told_to_go),
+                (signal.SIGINT, signal.default_int_handler, self._told_to_stop),
+            ):
+                if (before := signal.getsignal(number)) == usual:
+                    self._before[number] = before
+                    signal.signal(number, ours)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._takes:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def told(self, outcome: StepOutcome) -> StepOutcome:
-        """The outcome, with the reason why the step was stopped."""
+        """The outcome, with the reason why the step was stopped. From here on nothing keeps it from being recorded."""
+        self._over = True
         if self._asked and outcome.failure is not None and outcome.failure.kind is FailureClass.CANCELLED:
             outcome.failure = failure_of(ending(self._step, -signal.SIGTERM, for_memory=None))
         return outcome
@@ -47,9 +58,14 @@ class Going:
         if os.getpid() != self._pid:  # a process that the step forked ends as it would without us
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif not self._asked:  # once: the step's own `finally` blocks are not interrupted again
+        elif not self._asked and not self._over:  # once: the step's own `finally` blocks are not interrupted again
             self._asked = True
             raise KeyboardInterrupt
+
+    def _told_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid or not self._over or self._insisted:
+            raise KeyboardInterrupt
+        self._insisted = True  # the record may hang on a store that is away: whoever asks twice is obeyed
 
 
 class Watch:

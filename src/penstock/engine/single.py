@@ -302,11 +302,12 @@ class StepSession:
             case Prepared():
                 with Going(step) as going:
                     outcome = going.told(self._outcome(decision))
-                event: StepEvent = launcher.concluded(decision, outcome)
+                    event: StepEvent = launcher.concluded(decision, outcome)
+                    self.append(event, *self._aborting(event))
             case _:
                 event = decision
-        before = refused(event)[:1] if event is decision and isinstance(event, AttemptFailed) else []
-        self.append(*before, event, *self._aborting(event))
+                before = refused(event)[:1] if isinstance(event, AttemptFailed) else []
+                self.append(*before, event, *self._aborting(event))
         match event:
             case AttemptFailed(retry_at=retry_at):
                 return (StepExit.FAILED if retry_at is None else StepExit.RETRY), event
@@ -403,7 +404,7 @@ class _Supervisor:
                 selector.select(None if deadline is None else max(0.0, deadline - monotonic()))
                 ended = [*workers.readable(worker), *workers.overdue()]
         except KeyboardInterrupt:
-            ended = [*workers.stop(patience_s=_PATIENCE_S)]
+            ended = ended or [*workers.stop(patience_s=_PATIENCE_S)]
         if not ended or ended[0][1].failure is not None:
             self.close()  # a worker that was stopped, or ran into a limit, is not asked again
         return ended[0][1] if ended else StepOutcome(failure=failure_of(KeyboardInterrupt("stopped")))

@@ -14,7 +14,9 @@ import msgspec
 
 from ..authoring.identity import is_notebook
 from ..core.errors import DefinitionError, ImageError
-from ..deployment import (
+from ..engine.environment import git_record, origins
+from ..graph import Graph
+from ..images import (
     Builder,
     Contents,
     Expected,
@@ -29,9 +31,7 @@ from ..deployment import (
     reached,
     write_folder,
 )
-from ..deployment.reached import python_files
-from ..engine.environment import git_record, origins
-from ..graph import Graph
+from ..images.reached import python_files
 from .config import Settings
 from .project import Project
 

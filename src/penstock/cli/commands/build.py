@@ -11,8 +11,8 @@ from ...authoring.identity import project_root
 from ...authoring.pipeline import Pipeline
 from ...core.errors import UsageError
 from ...core.units import shown_size
-from ...deployment import BUILDERS, import_folders
 from ...graph import Graph
+from ...images import BUILDERS, import_folders
 from ...wiring.building import Built, Order, Prepared, build, builder_for, image_name, prepare
 from ..opening import imported, pipeline_in, settings_for, traced
 from ..render import counted, paint, print_json, shown_seconds

@@ -6,14 +6,11 @@ import argparse
 import sys
 
 from ...engine.closing import close_run
-from ...ports.records import RunState
 from ..exits import Exit
-from ..joining import add_run, for_an_engine, session_of
+from ..joining import ENGINE_STATES, RUN_EXITS, add_run, for_an_engine, session_of
 from ..render import print_json
 
 COMMON = ("json",)
-_TOLD = {"succeeded": None, "failed": RunState.FAILED, "cancelled": RunState.CANCELLED}
-_ENDS = {RunState.SUCCEEDED: Exit.OK, RunState.CANCELLED: Exit.INTERRUPTED}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +25,7 @@ examples:
 """
     add_run(parser)
     parser.add_argument(
-        "--engine-state", choices=sorted(_TOLD), help="how the engine says that it ended (default: succeeded)"
+        "--engine-state", choices=sorted(ENGINE_STATES), help="how the engine says that it ended (default: succeeded)"
     )
 
 
@@ -39,7 +36,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _execute(arguments: argparse.Namespace) -> int:
     session = session_of(arguments)
     told = arguments.engine_state or (arguments.handed.engine_state if arguments.handed is not None else "succeeded")
-    state = close_run(session, _TOLD[told])
+    state = close_run(session, ENGINE_STATES[told])
     counts = {each.value: count for each, count in session.view.steps.states.items() if count}
     if arguments.json:
         print_json({"run": session.record.id, "state": state.value, "counts": counts, "error": session.view.error})
@@ -47,4 +44,4 @@ def _execute(arguments: argparse.Namespace) -> int:
         told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
         error = f"\n  {session.view.error}" if session.view.error else ""
         sys.stderr.write(f"penstock: run {session.record.id} {state.value}: {told}{error}\n")
-    return _ENDS.get(state, Exit.FAILED)
+    return RUN_EXITS.get(state, Exit.FAILED)

@@ -14,15 +14,13 @@ from ...engine.closing import close_run
 from ...engine.processes import StepExit
 from ...engine.settling import execute_settled, expand_settled
 from ...engine.single import StepSession
-from ...ports.records import RunState, StepState
+from ...ports.records import StepState
 from ..app import told as error_text
 from ..exits import Exit
-from ..joining import add_run, for_an_engine, session_of
+from ..joining import ENGINE_STATES, RUN_EXITS, add_run, for_an_engine, session_of
 from .exec_step import told
 
 COMMON = ("json",)
-_STATES = {"succeeded": None, "failed": RunState.FAILED, "cancelled": RunState.CANCELLED, "": None}
-_ENDS = {RunState.SUCCEEDED: Exit.OK, RunState.CANCELLED: Exit.INTERRUPTED}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,9 +88,9 @@ def _answered(session: StepSession, asked: dict[str, Any]) -> dict[str, Any]:
         if "map" in asked:
             return {"indexes": expand_settled(session, asked["map"])}
         if "end" in asked:
-            state = close_run(session, _STATES[asked["end"]])
+            state = close_run(session, ENGINE_STATES[asked["end"] or "succeeded"])
             return {
-                "exit": int(_ENDS.get(state, Exit.FAILED)),
+                "exit": int(RUN_EXITS.get(state, Exit.FAILED)),
                 "state": state.value,
                 "message": session.view.error or "",
             }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import ImageError
-from penstock.deployment import find_declared
+from penstock.images import find_declared
 
 
 def declared(root: Path, files: dict[str, str], given: str | None = None):  # type: ignore[no-untyped-def]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import ImageError
-from penstock.deployment import Contents, Locked, Recipe, write_folder
-from penstock.deployment.builders import find_builder
-from penstock.deployment.contents import File
+from penstock.images import Contents, Locked, Recipe, write_folder
+from penstock.images.builders import find_builder
+from penstock.images.contents import File
 
 RECIPE = Recipe(title="churn", base="python:3.12-slim", penstock="1.2.3", wheels=True)
 LOCKED = Locked("requirements.txt", ("six==1",), ("penstock==1.2.3",), (), False, True)

@@ -1,4 +1,4 @@
-"""deployment: the container image that a project's steps run in, as a readable folder and then as an image.
+"""images: the container image that a project's steps run in, as a readable folder and then as an image.
 
 An adapter: may know engine, authoring, ports, graph and core; its siblings are strangers. It reads the project and the
 running interpreter, writes into one folder of its own, and calls docker, podman or buildah. It never copies what looks

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import ImageError
-from penstock.deployment import contents, contents_of
-from penstock.deployment.contents import NEVER, copy_contents
+from penstock.images import contents, contents_of
+from penstock.images.contents import NEVER, copy_contents
 
 
 def project(root: Path, files: dict[str, str]) -> str:

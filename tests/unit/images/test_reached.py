@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import ImageError
-from penstock.deployment import Reached, import_folders, reached
-from penstock.deployment.reached import python_files
+from penstock.images import Reached, import_folders, reached
+from penstock.images.reached import python_files
 
 
 def found(root: Path, files: dict[str, str], *entries: str) -> Reached:

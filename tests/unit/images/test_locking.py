@@ -9,8 +9,8 @@ import pytest
 
 from penstock import __version__
 from penstock.core.errors import ImageError, MissingExtraError
-from penstock.deployment import Declared, Locked, Needs, locked
-from penstock.deployment.installed import Asked, Installed
+from penstock.images import Declared, Locked, Needs, locked
+from penstock.images.installed import Asked, Installed
 
 
 def lock(declared: Declared | None = None, **needs: object) -> Locked:
