@@ -19,6 +19,7 @@ from penstock.ports.artifacts import Blob
 from penstock.ports.events import RunFinished, RunResumed, StepCached
 from penstock.ports.records import CodePart, Observation, RunState
 from penstock.stores.runlog import SqlStore, open_store
+from penstock.stores.runlog.sqlite import SqliteDatabase
 
 from .runs import AT, GRAPH, a_record, a_ref, a_run, assert_tables_say_what_the_events_say, failed, started, succeeded
 
@@ -364,6 +365,24 @@ def test_somebody_elses_sqlite_database_is_refused_unharmed(tmp_path: Path) -> N
     with pytest.raises(StoreError, match="not a run log of penstock"):
         open_store(str(file), home=tmp_path)
     assert file.read_bytes() == before
+
+
+def test_a_store_that_somebody_makes_while_it_is_opened_is_not_taken_for_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, file = SqliteDatabase._schema_row, str(tmp_path / "runs.db")
+    looks: list[object] = []
+
+    def slow(database: SqliteDatabase) -> object:
+        found = look(database)
+        looks.append(found)
+        if len(looks) == 1:
+            open_store(file, home=tmp_path).close()
+        return found
+
+    monkeypatch.setattr(SqliteDatabase, "_schema_row", slow)
+    open_store(file, home=tmp_path).close()
+    assert looks[0] is None
 
 
 def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

@@ -120,19 +120,24 @@ class SqliteDatabase:
             self._execute(statement)
 
     def found_version(self) -> tuple[int, int] | None:
+        row = self._schema_row()
+        if row is None and self._execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
+            return None
+        # Between the two looks another process may have made it: all of it at once, so the table is there now.
+        if row is None and (row := self._schema_row()) is None:
+            raise self._foreign()
+        return row[0], row[1]
+
+    def _schema_row(self) -> Row | None:
         try:
-            row = self.connection.execute(self._sql["schema"]).fetchone()
+            row: Row | None = self.connection.execute(self._sql["schema"]).fetchone()
         except sqlite3.OperationalError as error:
             if not str(error).startswith("no such"):
                 raise self._explained(error) from error
-            if self._execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
-                return None
-            raise self._foreign() from error
+            return None
         except sqlite3.Error as error:
             raise self._explained(error) from error
-        if row is None:
-            raise self._foreign()
-        return row[0], row[1]
+        return row
 
     def prepare_fresh(self) -> None:
         """Switch to WAL. SQLite's busy timeout does not cover this switch, so two fresh openers need a loop."""
