@@ -34,6 +34,11 @@ class Postgres:
     bin: Path
     data: Path
     processes: Processes
+    start: Callable[[], None]  # again, after `stop`
+
+    def stop(self) -> None:
+        """As if the machine with the database were away for a while."""
+        self.processes.stop_one("postgres")
 
     @property
     def url(self) -> str:
@@ -88,13 +93,17 @@ def server(logs: Path, *, template: Path | None = None) -> Iterator[Postgres]:
         port = free_port()
         options = [part for each in (*SETTINGS, f"unix_socket_directories={folder}") for part in ("-c", each)]
         command: list[str | Path] = [bin_folder / "postgres", "-D", data, "-p", str(port), *options]
-        # SIGINT is its "fast" shutdown: SIGTERM waits for clients to go, SIGQUIT leaves something to recover.
-        processes.start("postgres", command, environment, cwd=folder, user=as_user, stop=signal.SIGINT)
         ready: list[str | Path] = [bin_folder / "pg_isready", "--quiet", "--host=127.0.0.1", f"--port={port}"]
-        processes.wait_until(
-            "PostgreSQL takes connections", lambda: subprocess.run(ready, check=False).returncode == 0, timeout=60
-        )
-        yield Postgres(port, bin_folder, data, processes)
+
+        def start() -> None:
+            # SIGINT is its "fast" shutdown: SIGTERM waits for clients to go, SIGQUIT leaves something to recover.
+            processes.start("postgres", command, environment, cwd=folder, user=as_user, stop=signal.SIGINT)
+            processes.wait_until(
+                "PostgreSQL takes connections", lambda: subprocess.run(ready, check=False).returncode == 0, timeout=60
+            )
+
+        start()
+        yield Postgres(port, bin_folder, data, processes, start)
     finally:
         processes.stop()
         shutil.rmtree(folder)
@@ -104,7 +113,7 @@ def make_template(folder: Path, fill: Callable[[Postgres], None], logs: Path) ->
     """Fill an empty server's database, stop it in good order, and keep its data in `folder`."""
     with server(logs) as running:
         fill(running)
-        running.processes.stop_one("postgres")
+        running.stop()
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(running.data, folder)
 

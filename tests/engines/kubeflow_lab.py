@@ -120,12 +120,25 @@ def after(x: int) -> int:
 @pipeline
 def stopped() -> int:
     return after(slow())
+
+@step(retry=Retry(attempts=4, base="1s", factor=1))
+def steady(x: int) -> int:
+    print("waiting")
+    time.sleep(6)
+    return x
+
+@pipeline
+def cut_off() -> int:
+    return after(steady(1))
 """
 
 
 class Lab:
-    def __init__(self, folder: Path, settings: Mapping[str, str], service: podman.Service) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], service: podman.Service, database: postgres.Postgres
+    ) -> None:
         self.folder = folder
+        self.database = database
         self.settings = dict(settings)
         self.service = service
 
@@ -200,7 +213,7 @@ def laboratory(folder: Path) -> Iterator[Lab]:
         }  # fmt: skip
         images.build(image, project, folder)
         try:
-            yield Lab(project, settings, service)
+            yield Lab(project, settings, service, database)
         finally:
             service.remove_containers()
             images.remove(image)

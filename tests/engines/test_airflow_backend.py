@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -204,6 +205,26 @@ def test_the_attempt_of_a_killed_step_counts_and_the_next_one_succeeds(lab: Lab)
     assert lab.show(run)["steps"][0]["attempts"] == 2
 
 
+def test_airflows_api_server_may_go_and_come_back_while_a_step_is_at_work(lab: Lab) -> None:
+    watching = lab.start("run", "shop.py:sleeping", "--on", "airflow", "--json", "--seconds", "15")
+    pids(lab)
+    lab.server.processes.stop_one("api-server", signal.SIGKILL)
+    time.sleep(5)
+    lab.server.start("api-server")
+    lab.server.wait_until_ready()
+    out, _ = watching.communicate(timeout=180)
+    run = json.loads(lab.penstock("ls", "--json").stdout)[0]["run"]
+    there = lab.server.wait_for_run("sleeping", run)["state"]
+    assert (watching.returncode, there, lab.show(run)["state"]) == (0, "success", "succeeded"), out
+
+
+def test_a_file_that_somebody_wrote_by_hand_is_not_replaced(lab: Lab) -> None:
+    (lab.server.dags / "mine_dag.py").write_text("# no DAG of mine yet\n", encoding="utf-8")
+    told = lab.penstock("deploy", "shop.py:mending", "--on", "airflow", "--name", "mine", fails=True)
+    assert "mine_dag.py is there already, and is no file that penstock has written" in told.stderr
+    assert (lab.server.dags / "mine_dag.py").read_text(encoding="utf-8") == "# no DAG of mine yet\n"
+
+
 def test_a_run_keeps_its_graph_when_the_pipeline_is_deployed_again(lab: Lab) -> None:
     watching = lab.start("run", "shop.py:sleeping", "--on", "airflow", "--json", "--seconds", "12")
     pids(lab)
@@ -229,7 +250,7 @@ def test_two_deployments_at_once_leave_a_file_and_the_manifest_that_belongs_to_i
     with ThreadPoolExecutor(2) as both:
         failures = [each.exception() for each in [both.submit(deploy, each) for each in (("a", SHOP), ("b", other))]]
     assert all(each is None or "another deployment" in str(each) for each in failures), failures
-    text = (lab.server.dags / "twice.py").read_text(encoding="utf-8")
+    text = (lab.server.dags / "twice_dag.py").read_text(encoding="utf-8")
     lab.server.wait_for_dag("twice")
     (lab.folder / "mended").touch()
     for folder in ("a", "b"):
@@ -248,7 +269,7 @@ def test_a_file_that_airflow_cannot_import_is_told_in_its_words(lab: Lab) -> Non
         "PENSTOCK_RUNS": lab.server.database.create_database(),
     }  # fmt: skip
     told = lab.penstock("deploy", "shop.py:mending", "--on", "airflow", "--name", "no_provider", fails=True, more=far)
-    assert "Airflow cannot read no_provider.py" in told.stderr
+    assert "Airflow cannot read no_provider_dag.py" in told.stderr
     assert "docker" in told.stderr
 
 

@@ -150,6 +150,22 @@ def test_when_the_process_of_the_run_dies_the_run_is_closed_with_its_last_words(
     assert lab.show(run)["state"] == "failed"
 
 
+def test_a_run_log_that_is_away_ends_the_run_there_and_what_was_done_is_kept(lab: Lab) -> None:
+    process, run = started(lab, "cut_off")
+    lab.database.stop()
+    try:
+        assert told(lab, run)["state"] == "failed"
+    finally:
+        lab.database.start()
+    log = (lab.there(run) / "log.txt").read_text(encoding="utf-8")
+    assert "cannot be reached" in log
+    process.communicate(timeout=DEADLINE_S)
+    assert process.returncode != 0
+    done = lab.call("resume", run, "--on", "local")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert lab.show(run)["state"] == "succeeded"
+
+
 def test_an_image_without_penstock_is_told_as_what_it_is(lab: Lab) -> None:
     code, run, text = lab.run("killed", PENSTOCK_IMAGE=podman.BASE_IMAGES[0])
     assert code != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from ...graph import Graph, Scope
 from ...graph.demands import Demand
@@ -114,10 +115,17 @@ _HERE: Declarations = {
 }
 
 
+_END_WELL = (
+    "So that what still has to run does, these end well in Kubeflow even when they fail, and only the end of the run "
+    "shows it"
+)
+
+
 def _shape_of(graph: Graph) -> dict[str, Callable[[Demand], Verdict] | Verdict]:
     """What depends on how the steps hang together."""
     decided = decided_by_kubeflow(graph)
     layout = Layout(graph, decided)
+    stoppers = cache(lambda: sorted(go_on_after(layout)))  # looked for where it matters: it takes a while
 
     def mapped(demand: Demand) -> Verdict:
         if circle := layout.circle():
@@ -125,7 +133,11 @@ def _shape_of(graph: Graph) -> dict[str, Callable[[Demand], Verdict] | Verdict]:
                 f"Kubeflow waits for a map as a whole, and these would wait for each other: {' → '.join(circle)}. "
                 "Make two maps of it"
             )
-        return supported("ParallelFor; what is collected in lists of at most 100 is handed on as artifacts, too")
+        how = "ParallelFor; what is collected in lists of at most 100 is handed on as artifacts, too"
+        inside = {node.name for node in graph.nodes if demand.subject in graph.scopes_of(node.scope)}
+        if failing := [name for name in stoppers() if name in inside]:
+            return emulated(f"{how}. {_END_WELL}: {', '.join(failing)}")
+        return supported(how)
 
     def guarded(demand: Demand) -> Verdict:
         if demand.subject in decided:
@@ -133,11 +145,8 @@ def _shape_of(graph: Graph) -> dict[str, Callable[[Demand], Verdict] | Verdict]:
         return emulated("the launcher decides: the container starts, and ends at once")
 
     def forgiving(demand: Demand) -> Verdict:
-        if stoppers := sorted(go_on_after(layout)):
-            return emulated(
-                "the launcher decides. So that it can, these end well in Kubeflow even when they fail, and only the "
-                f"end of the run shows it: {', '.join(stoppers)}"
-            )
+        if failing := stoppers():
+            return emulated(f"the launcher decides. {_END_WELL}: {', '.join(failing)}")
         return emulated("the launcher decides")
 
     def parallel(demand: Demand) -> Verdict:

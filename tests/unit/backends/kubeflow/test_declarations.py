@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.backends.kubeflow import KubeflowBackend
-from penstock.graph import Cron, Graph, Guard, Item, Node, Output, Param, Parameter, RetryPolicy, Scope, StepOptions
+from penstock.graph import Cron, Graph, Guard, Item, Node, Output, Param, Parameter, RetryPolicy, Scope, StepOptions, Value
 from penstock.graph.demands import demands, features
 from penstock.ports.backend import Report, Support, check
 
@@ -98,3 +98,16 @@ def test_steps_that_end_well_when_they_fail_are_named_where_they_come_from() -> 
     )
     (row,) = (each for each in report(of).rows if each.demand.feature == "optional input")
     assert "load" in row.verdict.how
+
+
+def test_steps_of_a_map_that_end_well_when_they_fail_are_named_with_the_map() -> None:
+    """`total` collects the step beside the one that fails."""
+    of = graph(
+        Node("picky", "c.py:picky", {"x": Item("each", "x")}, scope="each"),
+        Node("beside", "c.py:beside", {"x": Item("each", "x")}, scope="each"),
+        Node("total", "c.py:total", {"xs": Output("beside")}),
+        scopes=(Scope("each", {"x": Value("[1, 2]")}),),
+    )
+    row = next(each for each in report(of).rows if each.demand.feature == "map")
+    assert row.verdict.support is Support.EMULATED
+    assert "only the end of the run shows it: picky" in row.verdict.how
