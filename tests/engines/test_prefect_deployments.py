@@ -190,9 +190,10 @@ def struck() -> int: return slow(one())
     following = lab.start("run", "struck.py", "--on", "prefect")
     pids = lab.folder / "pids"
     lab.server.processes.wait_until("the step runs", lambda: pids.exists() and pids.read_text(), timeout=90)
-    worker, flow = (int(each) for each in pids.read_text().split())
+    attempt, worker = (int(each) for each in pids.read_text().split())
+    flow = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])  # its parent
     os.kill(flow, signal.SIGKILL)
-    lab.server.processes.wait_until("its worker is gone", lambda: not Path(f"/proc/{worker}").exists(), timeout=15)
+    lab.server.processes.wait_until("its worker is gone", lambda: not Path(f"/proc/{attempt}").exists(), timeout=15)
     run = lab.newest("struck")
     assert lab.server.wait_for_flow_run(run["id"])["state_type"] == "CRASHED"
     told, _ = following.communicate(timeout=90)

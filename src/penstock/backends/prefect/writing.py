@@ -217,7 +217,7 @@ class _Flow:
         deployment = [
             f'"name": {quoted(name)}',
             *([f'"schedule": {_cron(graph.schedule)}'] if graph.schedule else []),
-            *([f'"limit": {_limit(graph.max_active_runs)}'] if graph.max_active_runs else []),
+            *([f'"global_limit": {_limit(graph.max_active_runs)}'] if graph.max_active_runs else []),
             *([f'"tags": {literal(tags, indent=8)}'] if tags else []),
             f'"version": {quoted(blueprint.digest[:12])}',
         ]
