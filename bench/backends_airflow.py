@@ -1,15 +1,16 @@
 """What a generated DAG costs: written, imported by Airflow, and per step over a task that does nothing.
 
-A step of the subprocess form is one process of the project's interpreter, as a task is that Airflow's users write by
-hand to keep its libraries apart from theirs. So the floor is that process, doing nothing: `python -c pass`.
+Steps are measured inside a running Airflow: the CPU time of the whole task, its own process and everything below it.
 """
 
 from __future__ import annotations
 
-import os
+import re
+import statistics
 import sys
 from pathlib import Path
 
+from engines.airflow import airflow
 from engines.places import home, program
 
 from .measuring import interleaved
@@ -34,16 +35,45 @@ def chain{size}() -> int:
         value = following(value)
     return value
 """
-# All commands of one run, one after the other, as Airflow's tasks start them; each run has a name of its own.
-_COMMANDS = """
-import os, subprocess, sys, uuid
-python, steps = sys.argv[1], sys.argv[3:]
-common = ["--manifest", sys.argv[2], "--engine", "airflow", "--engine-run", f"chain/{uuid.uuid4().hex}"]
-for name in steps:
-    words = ["exec-end"] if name == "end" else ["exec-step", "--step", name, "--tell-skips"]
-    subprocess.run([python, "-P", "-m", "penstock", *words, *common], check=True, stderr=subprocess.DEVNULL)
+# After the generated DAG, in its file: a chain of tasks that do nothing. Every task tells the CPU time of its process
+# and of all below it when it is done.
+_BESIDE = """
+
+def measured(kind, execute):
+    def run(self, context):
+        try:
+            return execute(self, context)
+        finally:
+            import resource
+
+            both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+            print(f"CPU {{kind}} {{sum(each.ru_utime + each.ru_stime for each in both):.3f}}")
+
+    return run
+
+
+class Nothing(BaseOperator):
+    def execute(self, context):
+        return
+
+
+Nothing.execute = measured("nothing", Nothing.execute)
+Step.execute = measured("step", Step.execute)
+End.execute = measured("end", End.execute)
+
+
+@dag(dag_id="nothing", schedule=None, is_paused_upon_creation=False)
+def nothing():
+    before = None
+    for at in range({steps}):
+        task = Nothing(task_id=f"nothing_{{at}}")
+        if before is not None:
+            task.set_upstream(before)
+        before = task
+
+
+nothing()
 """
-_NOTHING = "import subprocess, sys\nfor _ in sys.argv[2:]: subprocess.run([sys.argv[1], '-c', 'pass'], check=True)\n"
 _NAMES = "from airflow.sdk import BaseOperator, Param, TaskGroup, conf, dag\nfrom airflow.sdk import exceptions\n"
 
 
@@ -93,33 +123,41 @@ def import_rows(python: Path, folder: Path) -> list[Row]:
 
 
 def step_rows(python: Path, folder: Path) -> list[Row]:
-    manifest = folder / "dags" / "chain10.manifest.json"
-    steps = ["first", "following", *(f"following_{at}" for at in range(2, STEPS))]
-    commands = {
-        "nothing": [sys.executable, "-c", _NOTHING, str(python), *steps],
-        "steps": [sys.executable, "-c", _COMMANDS, str(python), str(manifest), *steps],
-        "hits": [sys.executable, "-c", _COMMANDS, str(python), str(manifest), *steps],
-        "with the end": [sys.executable, "-c", _COMMANDS, str(python), str(manifest), *steps, "end"],
-    }
-
-    def before(name: str) -> None:
-        if name == "steps":  # nothing is a hit
-            for each in folder.glob(".penstock/runs.db*"):
-                os.remove(each)
-
-    taken = interleaved(commands, folder, environment(), runs=RUNS, before=before)
-    floor = taken["nothing"].cpu / STEPS
-
-    def over(name: str) -> float:
-        return (taken[name].cpu - taken["nothing"].cpu) / STEPS
-
-    end = taken["with the end"].cpu - taken["hits"].cpu
+    """A DAG of penstock's and one of tasks that do nothing take turns on one running Airflow."""
+    compiled = folder / "dags" / f"chain{STEPS}_dag.py"
+    taken: dict[str, list[float]] = {}
+    with airflow(folder / "airflow-running", dags=folder / "read", environment={"NO_COLOR": "1"}) as server:
+        for each in compiled.parent.glob(f"chain{STEPS}.*.json"):
+            (server.dags / each.name).write_bytes(each.read_bytes())
+        (server.dags / compiled.name).write_text(
+            compiled.read_text(encoding="utf-8") + _BESIDE.format(steps=STEPS), encoding="utf-8"
+        )
+        name = f"chain{STEPS}"
+        for dag in (name, "nothing"):
+            server.wait_for_dag(dag)
+        for turn in range(RUNS + 1):  # the first one is not counted
+            _forget(folder)
+            for kind, dag in (("first", name), ("", "nothing"), ("hit", name)):
+                run = server.trigger(dag)
+                server.wait_for_run(dag, run)
+                for task in server.states(dag, run):
+                    for told, seconds in re.findall(r"CPU (\w+) ([0-9.]+)", server.logs(dag, run, task)):
+                        if turn:
+                            taken.setdefault(f"{kind} {told}".strip(), []).append(float(seconds))
+    middle = {name: statistics.median(each) for name, each in taken.items()}
+    floor = middle["nothing"]
     return [
-        row("Airflow, subprocess form: a step over a task that does nothing", over("steps"), "{:.3f} CPU s", 0.5,
-            f" (`python -c pass` is {floor:.3f})"),
-        row("the same, every step a cache hit", over("hits"), "{:.3f} CPU s", 0.5),
-        row("Airflow: the task that closes a run", end, "{:.3f} CPU s", 0.5),
+        row(f"Airflow, subprocess form: {what} over Airflow's own task that does nothing", middle[name] - floor,
+            "{:.2f} CPU s", 0.5, f" ({middle[name]:.2f} over {floor:.2f}; median of {len(taken[name])} tasks)")
+        for what, name in (("a step", "first step"), ("a step that is a cache hit", "hit step"),
+                           ("the task that closes a run", "hit end"))
     ]  # fmt: skip
+
+
+def _forget(folder: Path) -> None:
+    """Nothing is a hit."""
+    for each in folder.glob(".penstock/runs.db*"):
+        each.unlink()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 
 from penstock.backends.kubeflow import KubeflowBackend
-from penstock.graph import Cron, Graph, Guard, Item, Node, Output, Param, Parameter, RetryPolicy, Scope, StepOptions, Value
+from penstock.graph import (
+    Cron,
+    Graph,
+    Guard,
+    Item,
+    Node,
+    Output,
+    Param,
+    Parameter,
+    RetryPolicy,
+    Scope,
+    StepOptions,
+    Value,
+)
 from penstock.graph.demands import demands, features
 from penstock.ports.backend import Report, Support, check
 
