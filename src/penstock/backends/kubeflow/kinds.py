@@ -90,11 +90,11 @@ def shown_in_kubeflow(parameter: Parameter, value: Any) -> Any:
     """The same for a run that penstock has made: the exact values are in the run log, and here they are for people.
 
     >>> shown_in_kubeflow(Parameter("x", "int"), 2**60 + 1)
-    1.152921504606847e+18
+    1152921504606846976
     >>> shown_in_kubeflow(Parameter("x", "float"), {"$": "float", "v": "inf"})
     1e+300
     """
-    return to_kubeflow(parameter, _rounded(value) if _is_native(parameter) else value)
+    return _rounded(value) if _is_native(parameter) else to_kubeflow(parameter, value)
 
 
 def _rounded(value: Any) -> Any:
@@ -109,7 +109,7 @@ def _rounded(value: Any) -> Any:
         case bool():
             return value
         case int() if abs(value) > _EXACT:
-            return float(value) if abs(value) < 1e300 else math.copysign(1e300, value)
+            return int(float(value)) if abs(value) < 10**300 else int(math.copysign(1, value)) * 10**300
         case float() if not math.isfinite(value):
             return 0.0 if math.isnan(value) else math.copysign(1e300, value)
         case _:
