@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ def code_digest(paths: Iterable[Path], root: Path) -> str:
         for path in (each.rglob("*") if each.is_dir() else (each,))
         if path.suffix in (".py", ".sql", ".in")
     }
-    return digest_json({path.relative_to(root).as_posix(): _meaning(path) for path in sorted(files)})[:12]
+    meanings = {
+        path.relative_to(root).as_posix(): _meaning(path.suffix, path.read_text(encoding="utf-8"))
+        for path in sorted(files)
+    }
+    return digest_json(meanings)[:12]
 
 
 def shape(node: Any) -> Any:
@@ -30,9 +35,13 @@ def shape(node: Any) -> Any:
     """
     match node:
         case ast.AST():
-            fields = {name: shape(value) for name, value in ast.iter_fields(node)}
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                fields["body"] = [shape(each) for each in node.body if not _is_docstring(each)]
+            documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            fields = {
+                name: [shape(each) for each in value if not _is_docstring(each)]
+                if documented and name == "body"
+                else shape(value)
+                for name, value in ast.iter_fields(node)
+            }
             return [type(node).__name__, {name: value for name, value in fields.items() if value not in (None, [])}]
         case list():
             return [shape(each) for each in node]
@@ -44,12 +53,17 @@ def shape(node: Any) -> Any:
             return f"{type(node).__name__}:{node!r}"
 
 
-def _meaning(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".sql":
+@cache
+def _meaning(suffix: str, text: str) -> str:
+    """The digest of what a file says. Kept: the same files are asked for again and again where reports are checked."""
+    return digest_json(_content(suffix, text))
+
+
+def _content(suffix: str, text: str) -> Any:
+    if suffix == ".sql":
         lines = [line for line in text.splitlines() if not line.startswith("--") or line.startswith("-- name:")]
         return " ".join(" ".join(lines).split())
-    return text.split() if path.suffix == ".in" else shape(ast.parse(text))
+    return text.split() if suffix == ".in" else shape(ast.parse(text))
 
 
 def _is_docstring(node: ast.stmt) -> bool:
