@@ -237,9 +237,13 @@ def test_another_engine_and_an_older_run_of_the_same_one_may_not_act_for_a_run(l
     session.append(RunResumed(at=now, epoch=2, host="@airflow", engine_run=f"{run_id}.2"))
     with pytest.raises(FencedError, match="taken over"):
         engine.end()
-    newer = f"main/{run_id}.2"
-    assert engine.session(newer, run=run_id).is_ours
-    assert close_run(engine.session(newer, run=run_id)) is RunState.FAILED
+    for older in (run_id, f"{run_id}.20"):
+        assert engine.step("total", key="main/2", run=older) is StepExit.FENCED
+    # Whatever the engine calls the run that it was handed: what it was handed is brought back.
+    newer = engine.session("8f2c7d1e-uuid", run=f"{run_id}.2")
+    newer.catch_up()
+    assert newer.is_ours
+    assert close_run(newer) is RunState.FAILED
 
 
 def test_the_end_of_an_engine_does_not_touch_a_run_that_goes_on_here(lab: Lab) -> None:

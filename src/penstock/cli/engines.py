@@ -11,7 +11,7 @@ import msgspec
 from ..authoring.pipeline import Traced
 from ..core.errors import UsageError
 from ..ports.backend import Blueprint
-from ..wiring.backends import LOCAL, NAMES, blueprint
+from ..wiring.backends import LOCAL, NAMES, planned
 from ..wiring.config import Settings
 from ..wiring.runner import with_payloads
 from .commands.run import add_parameters, parameters_of
@@ -44,9 +44,10 @@ def asked(arguments: argparse.Namespace) -> Asked:
     given = parameters_of(pipeline, arguments, partial=True)
     built: Traced = traced(pipeline, pipeline.parameters(given))
     settings = msgspec.structs.replace(settings, backend=engine)
-    plan = blueprint(
+    plan = planned(
         settings,
         with_payloads(built),
+        engine,
         source=os.path.relpath(arguments.file.partition(":")[0], settings.root),
         name=arguments.name,
         accepted=arguments.accept,

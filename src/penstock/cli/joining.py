@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from time import monotonic, sleep
+from typing import TypeVar
 
 from ..core.errors import PenstockError, StoreUnavailableError
 from ..engine.processes import LIFELINE, StepExit, die_with_engine
@@ -20,8 +21,10 @@ from ..wiring.project import Project
 from .app import tell
 from .exits import Exit
 
+T = TypeVar("T")
 ENGINE_STATES = {"succeeded": None, "failed": RunState.FAILED, "cancelled": RunState.CANCELLED}  # as engines end runs
 RUN_EXITS = {RunState.SUCCEEDED: Exit.OK, RunState.CANCELLED: Exit.INTERRUPTED}  # of a run that was closed; else 1
+AGAIN_S, _AWAY_S = 1.0, 120.0  # between two looks at a run log that is away; for how long
 _BACK_S = 15.0  # how long a run log that was there a moment ago is waited for
 
 
@@ -60,7 +63,7 @@ def session_of(arguments: argparse.Namespace, told: Callable[[str], None] | None
         parameters=from_environment("PARAMETERS"),
         handed=handed,
     )
-    patience = _BACK_S if LIFELINE in os.environ else 0.0
+    patience = _BACK_S if LIFELINE in os.environ or arguments.engine else 0.0
     die_with_engine()
     adopt_orphans()
     return joined(asked, lambda project: _opened(project, patience), told)
@@ -68,7 +71,7 @@ def session_of(arguments: argparse.Namespace, told: Callable[[str], None] | None
 
 def lacks(session: StepSession, arguments: argparse.Namespace, name: str) -> bool:
     """Whether a step or map came into the pipeline after this run had begun: deployed since, it is none of its own."""
-    if not arguments.digest or session.record.manifest == arguments.digest:
+    if not session.is_older:
         return False
     known = {node.name for node in session.graph.nodes} | {scope.name for scope in session.graph.scopes}
     if name not in known:
@@ -86,6 +89,18 @@ def for_an_engine(arguments: argparse.Namespace, execute: Callable[[argparse.Nam
     except PenstockError as error:
         tell(error, as_json=arguments.json)
         return Exit.USAGE
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask again while the run log is away: nobody else would. What it does twice does no harm."""
+    deadline = monotonic() + _AWAY_S
+    while True:
+        try:
+            return ask()
+        except StoreUnavailableError:
+            if monotonic() > deadline:
+                raise
+            sleep(AGAIN_S)
 
 
 def _opened(project: Project, patience_s: float) -> Store:

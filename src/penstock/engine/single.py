@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
 
-from ..core.errors import FencedError, NotFoundError, UsageError, did_you_mean
+from ..core.errors import FencedError, NotFoundError, StoreUnavailableError, UsageError, did_you_mean
 from ..graph import Graph
 from ..ports.events import (
     AttemptFailed,
@@ -48,6 +48,7 @@ FAIL_FAST = "fail_fast"  # who asked for the end of a run one of whose steps fai
 _WAITING_S = 1.0
 _ELSEWHERE_S = 0.1
 _PATIENCE_S = 3.0
+_AWAY_S = 900.0  # how long a result waits for a run log that is away
 _INDEX = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*")
 
 
@@ -92,6 +93,7 @@ class StepSession:
         worker_module: str,
         engine: str = "",
         engine_run: str = "",
+        is_older: bool = False,
         told: Callable[[str], None] | None = None,
     ) -> None:
         self.graph = graph
@@ -100,7 +102,8 @@ class StepSession:
         self.store = store
         self.services = services
         self.engine = engine
-        self.engine_run = engine_run  # its own name of the run, as far as the caller knows it
+        self.engine_run = engine_run  # the name under which the engine has the run, as far as the caller knows it
+        self.is_older = is_older  # the run began with another graph than the one that the engine has now
         self._told = told
         self._seen = 0
         self._begun: dict[Instance, AttemptStarted] = {}  # the newest attempt of each
@@ -164,7 +167,7 @@ class StepSession:
             return True
         if self._owner != ENGINE_HOST + self.engine:
             return False
-        return not (self._owned_as and self.engine_run) or self._owned_as in self.engine_run
+        return not (self._owned_as and self.engine_run) or self._owned_as == self.engine_run
 
     def append(self, *events: Event, claims: Mapping[Instance, Claim] | None = None) -> bool:
         """Record; False where a claim was refused."""
@@ -303,7 +306,7 @@ class StepSession:
                 with Going(step) as going:
                     outcome = going.told(self._outcome(decision))
                     event: StepEvent = launcher.concluded(decision, outcome)
-                    self.append(event, *self._aborting(event))
+                    self._record(event, decision.started.attempt)
             case _:
                 event = decision
                 before = refused(event)[:1] if isinstance(event, AttemptFailed) else []
@@ -315,6 +318,32 @@ class StepSession:
                 return StepExit.UPSTREAM_FAILED, event
             case _:
                 return StepExit.DONE, event
+
+    def _record(self, event: StepEvent, attempt: int) -> None:
+        """Record what came of an attempt. A run log that is away is waited for: hours of work may be in this event."""
+        epoch, deadline = self.view.epoch, monotonic() + _AWAY_S
+        while True:
+            try:
+                self.append(event, *self._aborting(event))
+                return
+            except StoreUnavailableError as error:
+                if not self.engine or monotonic() > deadline:
+                    raise
+                self._tell(f"{event.step} is over, and its record waits for the run log to be back: {error.problem}")
+            while not self._is_back() and monotonic() < deadline:
+                threading.Event().wait(_WAITING_S)
+            if self.view.epoch != epoch:
+                raise FencedError(f"run {self.record.id} was taken over meanwhile")
+            known = self.view.step(event.step, event.index)
+            if known.state is not StepState.RUNNING or known.attempts != attempt:
+                return  # it was recorded after all, and only the answer was lost
+
+    def _is_back(self) -> bool:
+        try:
+            self.catch_up()
+        except StoreUnavailableError:
+            return False
+        return True
 
     def _outcome(self, prepared: Prepared) -> StepOutcome:
         task = prepared.task

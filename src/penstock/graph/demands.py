@@ -14,8 +14,23 @@ from typing import Any, get_args
 import msgspec
 
 from ..core.location import Location
-from .graph import Argument, Fields, Graph, Guard, Item, Many, Mapping, Node, Output, Param, Secret, Value
-from .options import RetryPolicy, StepOptions
+from .graph import (
+    Argument,
+    Fields,
+    Graph,
+    Guard,
+    Item,
+    Many,
+    Mapping,
+    Node,
+    Output,
+    Param,
+    Parameter,
+    Scope,
+    Secret,
+    Value,
+)
+from .options import Growth, Quarantine, RetryPolicy, StepOptions
 
 # A field -> the word for it in a feature's name, where they differ.
 _WORDS = {
@@ -87,7 +102,7 @@ def demands(graph: Graph) -> list[Demand]:
 def features() -> dict[str, str]:
     """Every feature that there is -> what it means; options by introspection of their records."""
     found = dict(FORMS)
-    for record, prefix in ((StepOptions, ""), (Graph, "")):
+    for record, prefix in ((StepOptions, ""), (Graph, ""), (Node, ""), (Scope, "map."), (Parameter, "parameters.")):
         for feature, field in _fields(record, prefix):
             found.setdefault(feature, f"the option {field}")
     return found
@@ -114,6 +129,8 @@ def _of_pipeline(graph: Graph) -> Iterator[Demand]:
         yield Demand("tags", "", ", ".join(f"{name}={value}" for name, value in graph.tags.items()), where)
     if nested := sorted({node.name.rpartition("/")[0] for node in graph.nodes if "/" in node.name}):
         yield Demand("nested pipeline", "", ", ".join(nested), where)
+    for each in graph.parameters:
+        yield from _of_options(each, each.name, "parameters.", where)
     yield from _of_options(graph, "", "", where)
 
 
@@ -132,6 +149,7 @@ def _of_scopes(graph: Graph) -> Iterator[Demand]:
         if scope.guards:
             feature = "guard" if scope.parent is None else "guard.inside a map"
             yield Demand(feature, scope.name, _shown_guards(scope.guards), scope.where, scope.guards)
+        yield from _of_options(scope, scope.name, "map.", scope.where)
 
 
 def _of_node(graph: Graph, node: Node) -> Iterator[Demand]:
@@ -155,6 +173,7 @@ def _of_node(graph: Graph, node: Node) -> Iterator[Demand]:
     if secrets:
         yield Demand("secret", node.name, ", ".join(secrets), node.where)
     yield from _of_options(node.options, node.name, "", node.where)
+    yield from _of_options(node, node.name, "", node.where)
 
 
 def _is_parallel(graph: Graph) -> bool:
@@ -169,9 +188,16 @@ def _is_parallel(graph: Graph) -> bool:
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
+_ALWAYS: dict[type[msgspec.Struct], tuple[str, ...]] = {
+    RetryPolicy: ("attempts", "base_s", "factor", "cap_s"),
+    Growth: ("factor",),
+    Quarantine: ("max_fraction",),
+}
+
+
 def _of_options(record: Any, subject: str, prefix: str, where: Location | None) -> Iterator[Demand]:
-    """A demand for each field that says something. Of a retry, how long to wait always does."""
-    always = ("attempts", "base_s", "factor", "cap_s") if isinstance(record, RetryPolicy) else ()
+    """A demand for each field that says something; some do by being there at all, such as how long a retry waits."""
+    always = _ALWAYS.get(type(record), ())
     if isinstance(record, RetryPolicy) and record.attempts < 2:
         return
     structure = _STRUCTURE.get(type(record).__name__, frozenset())
@@ -181,8 +207,7 @@ def _of_options(record: Any, subject: str, prefix: str, where: Location | None) 
             continue
         feature = prefix + _WORDS.get(field.name, field.name)
         if isinstance(value, msgspec.Struct):
-            inner = list(_of_options(value, subject, f"{feature}.", where))
-            yield from inner or [Demand(feature, subject, "", where, value)]
+            yield from _of_options(value, subject, f"{feature}.", where)
         else:
             yield Demand(feature, subject, _shown(field.name, value), where, value)
 

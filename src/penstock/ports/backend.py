@@ -165,7 +165,8 @@ class Backend(Protocol):
     ) -> EngineRun:
         """Start the run that penstock has created, under this name: a second call with it starts no second one.
 
-        `key` is the run's id, or for a resume the id with the number of the ownership behind it.
+        `key` is the run's id, or for a resume the id with the number of the ownership behind it ("ID.2"). The engine's
+        commands bring it back as `--run`: those of an earlier ownership have no say any more.
         """
         ...
 

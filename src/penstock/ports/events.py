@@ -32,6 +32,9 @@ class RunResumed(_Event, tag="run_resumed", frozen=True, kw_only=True):
     host: str = ""
     pid: int = 0
     engine_run: str = ""  # where an engine took it over: its own name of the run from here on
+    deployment: str = ""  # …and of the pipeline, where penstock handed it over
+    profile: str = ""  # with which it was handed over
+    waived: tuple[str, ...] = ()  # what somebody accepted to do without from here on
     manifest: str | None = None  # when resumed with the current code, as all that follows
     code: dict[str, Any] | None = None  # what RunRecord.code and .environment are from here on
     environment: dict[str, Any] | None = None

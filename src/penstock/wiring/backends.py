@@ -13,12 +13,12 @@ from pathlib import Path
 
 from ..backends import local
 from ..core.canonical import digest_bytes
-from ..core.errors import DefinitionError, RefusedError, UsageError, did_you_mean
+from ..core.errors import ConfigError, DefinitionError, RefusedError, UsageError, did_you_mean
 from ..core.files import put_generated, put_text
 from ..core.plain import plain_or_exact
 from ..graph import Graph
 from ..graph.demands import demands
-from ..ports.backend import Backend, Blueprint, Bundle, Places, Report, check
+from ..ports.backend import Backend, Blueprint, Bundle, Places, Report, Support, check
 from .config import Settings, check_pools
 from .manifest import manifest_text, place_of, publish_manifest, without_password
 
@@ -41,6 +41,7 @@ def blueprint(
     settings: Settings, graph: Graph, *, source: str = "", name: str = "", accepted: Sequence[str] = ()
 ) -> Blueprint:
     """What generated code is made from. Where artifacts lie behind a URL, the manifest lies there too."""
+    _check_endpoint(settings)
     is_far = "://" in settings.artifacts_url and not settings.artifacts_url.startswith("file://")
     name = _deployment_name(name or graph.pipeline)
     graph = Graph.from_json(graph.to_json())  # as every process will read it: the digest is that of the same bytes
@@ -68,6 +69,50 @@ def blueprint(
             pool: settings.pools[pool] for pool in sorted(_pools(graph)) if pool in settings.pools
         },  # one that no setting knows is an error of its own
     )
+
+
+def planned(
+    settings: Settings,
+    graph: Graph,
+    backend: str,
+    *,
+    source: str = "",
+    name: str = "",
+    accepted: Sequence[str] = (),
+    inherited: Sequence[str] = (),
+) -> Blueprint:
+    """The blueprint for one engine, with those waivers that are needed there.
+
+    accepted:   by name, now: what the pipeline does not ask for raises UsageError
+    inherited:  earlier, perhaps for another engine
+    """
+    plan = blueprint(settings, graph, source=source, name=name)
+    wanted = list(dict.fromkeys([*inherited, *accepted]))
+    if not wanted:
+        return plan
+    rows = report(backend, plan).rows
+    known = {each for row in rows for each in (row.demand.name, row.demand.feature)}
+    for each in accepted:
+        if each not in known:
+            raise UsageError(
+                f"--accept {each}: pipeline '{graph.pipeline}' asks for no such thing",
+                hint=did_you_mean(each, sorted(known)) or f"penstock check --on {backend} lists what it asks for",
+            )
+    lacking = [row.demand for row in rows if row.verdict.support is Support.REFUSED]
+    needed = {each for demand in lacking for each in (demand.name, demand.feature)}
+    waivers = [each for each in wanted if each in needed]
+    return blueprint(settings, graph, source=source, name=name, accepted=waivers) if waivers else plan
+
+
+def _check_endpoint(settings: Settings) -> None:
+    """An endpoint is written into generated files and messages, and no engine takes a login from it anyway."""
+    shown = without_password(settings.endpoint)
+    if shown != settings.endpoint or "@" in shown:
+        raise ConfigError(
+            "the endpoint holds a user, a password or a token, and it is written into generated files",
+            hint="take it out; AIRFLOW_TOKEN, PREFECT_API_KEY, PREFECT_API_AUTH_STRING or KFP_TOKEN in the environment"
+            " logs in",
+        )
 
 
 def _pools(graph: Graph) -> set[str]:

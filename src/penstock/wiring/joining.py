@@ -35,7 +35,7 @@ class Joining(msgspec.Struct, frozen=True, kw_only=True):
     manifest: str
     engine: str = ""
     engine_run: str = ""
-    run: str = ""  # one that penstock has made already
+    run: str = ""  # one that penstock has made already: its id, or that with the number of the ownership ("ID.2")
     digest: str = ""  # that the manifest must have
     logical_time: str = ""  # ISO
     parameters: str = ""  # a JSON object of plain values
@@ -64,13 +64,14 @@ def joined(
         services,
         worker_module=MODULE,
         engine=asked.engine,
-        engine_run=asked.engine_run,
+        engine_run=asked.run or asked.engine_run,
+        is_older=record.manifest != digest_bytes(manifest.graph.to_json()),
         told=told,
     )
 
 
 def _found(asked: Joining, manifest: Manifest, project: Project, store: Store) -> RunRecord | None:
-    run_id = asked.run or store.run_of_key(_key(asked, manifest))
+    run_id = asked.run.partition(".")[0] or store.run_of_key(_key(asked, manifest))
     if not run_id:
         return None
     found = store.find_run(run_id)

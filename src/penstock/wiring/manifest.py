@@ -63,6 +63,7 @@ def without_passwords(settings: Settings) -> Settings:
         runs=without_password(settings.runs),
         artifacts=without_password(settings.artifacts),
         tracking=without_password(settings.tracking),
+        endpoint=without_password(settings.endpoint),
     )
 
 

@@ -17,7 +17,7 @@ from ..ports.backend import Backend, Blueprint, EngineRun, EngineState
 from ..ports.events import RunCancelRequested, RunResumed, RunView, fold
 from ..ports.records import ENGINE_HOST, RunRecord, RunState
 from ..ports.runner import TracedPipeline
-from .backends import backend_named, blueprint, deployed, places, plain_parameters
+from .backends import backend_named, blueprint, deployed, places, plain_parameters, planned
 from .config import Settings, load_settings
 from .project import Project
 from .runner import Ask, create_run, find_run, meaning, pipeline_of, step_codes, with_payloads
@@ -61,10 +61,10 @@ class EngineRunner:
         """Deploy the pipeline as it is now, make the run, hand it over."""
         ask = _ask(options, self._backend.label)
         graph = with_payloads(traced)
-        plan = blueprint(self._settings, graph, source=source, name=deployment, accepted=accepted)
+        plan = planned(self._settings, graph, self._backend.name, source=source, name=deployment, accepted=accepted)
         told = deployed(self._backend, self._settings, plan)
         project = self._project
-        waived = {"waived": list(accepted)} if accepted else {}
+        waived = {"waived": list(plan.waived)} if plan.waived else {}
         record, known = create_run(
             project,
             project.services(graph),
@@ -79,8 +79,10 @@ class EngineRunner:
                 f"run {record.id} has this idempotency key already, on {record.backend}",
                 hint=f"penstock show {record.id}",
             )
-        if known:  # whoever made it handed it over
-            return Submitted(record, graph, plan, EngineRun(record.id), told)
+        if known:  # whoever made it handed it over, and it may have been resumed since
+            graph = Graph.from_json(project.store.manifest(record.manifest))
+            _, plan, engine_run, self._settings = _engine_of(project, self._settings, record, graph)
+            return Submitted(record, graph, plan, engine_run, told)
         return self._handed_over(record, graph, plan, told, record.id)
 
     def resume(self, run: str, *, accepted: Sequence[str] = (), force: bool = False, **options: Any) -> Submitted:
@@ -94,30 +96,39 @@ class EngineRunner:
             what = "is still running" if summary.state is RunState.RUNNING else "succeeded; there is nothing to resume"
             raise UsageError(f"run {record.id} {what}", hint=f"penstock show {record.id}")
         graph = Graph.from_json(project.store.manifest(record.manifest))
-        before = record.code.get("steps", {})
+        began_with = record.code.get("steps", {})
         now = step_codes(project.services(graph), graph)
-        if changed := [target for target, digest in now.items() if before.get(target, digest) != digest]:
+        if changed := [target for target, digest in now.items() if began_with.get(target, digest) != digest]:
             raise CodeChangedError(
                 f"the code of run {record.id} has changed since it was started: {', '.join(changed)}",
                 hint=f"`penstock resume {record.id} --with-current-code` on this machine, or a new run there",
             )
-        plan = self._plan_of(record, graph, accepted)
+        before = handover(project, record)
+        plan = self._plan_of(record, graph, before, accepted)
         told = deployed(self._backend, self._settings, plan)
         epoch = fold(event for _, event in project.store.events(record.id)).epoch
         host, key = ENGINE_HOST + self._backend.name, f"{record.id}.{epoch + 1}"
-        resumed = RunResumed(at=project.clock.now_us(), epoch=epoch + 1, host=host, engine_run=key)
+        resumed = RunResumed(
+            at=project.clock.now_us(),
+            epoch=epoch + 1,
+            host=host,
+            engine_run=key,
+            deployment=plan.name,
+            profile=self._settings.profile,
+            waived=tuple(each for each in plan.waived if each not in before.waived),
+        )
         project.store.append(record.id, epoch, [resumed])
         record = msgspec.structs.replace(record, host=host, pid=0, epoch=epoch + 1)
         return self._handed_over(record, graph, plan, told, key)
 
-    def _plan_of(self, record: RunRecord, graph: Graph, accepted: Sequence[str]) -> Blueprint:
+    def _plan_of(self, record: RunRecord, graph: Graph, before: Handover, accepted: Sequence[str]) -> Blueprint:
         """How the engine is to know the pipeline of a run that goes on. What is deployed there is not replaced by an
         older graph: that one gets a name of its own, and no schedule."""
         name = str(record.options.get("deployment") or graph.pipeline)
         if not self._is_of_now(record, graph):
             name = f"{name}-{record.id.rpartition('-')[2]}"
             graph = msgspec.structs.replace(graph, schedule=None, on_data=(), max_active_runs=None)
-        return blueprint(self._settings, graph, name=name, accepted=accepted)
+        return planned(self._settings, graph, self._backend.name, name=name, accepted=accepted, inherited=before.waived)
 
     def _is_of_now(self, record: RunRecord, graph: Graph) -> bool:
         """Whether the pipeline is written today as it was when the run began."""
@@ -266,23 +277,38 @@ def request_cancel(project: Project, record: RunRecord, by: str, settings: Setti
     return ""
 
 
-def engine_key(project: Project, record: RunRecord) -> str:
-    """The engine's own name of a run, since whoever took it over last."""
+class Handover(msgspec.Struct, frozen=True):
+    """How an engine has a run, since whoever handed it over last."""
+
+    engine_run: str  # its own name of the run
+    deployment: str  # and of the pipeline; "" where nobody said
+    profile: str
+    waived: tuple[str, ...]  # by whoever handed it over, first or later
+
+
+def handover(project: Project, record: RunRecord) -> Handover:
+    """Read from the run log: what it began with, and every resume since."""
     resumes = [event for _, event in project.store.events(record.id) if isinstance(event, RunResumed)]
-    newest = resumes[-1].engine_run if resumes else ""
-    return newest or str(record.options.get("engine_run") or record.id)
+    options = record.options
+    engine_run = (resumes[-1].engine_run if resumes else "") or str(options.get("engine_run") or record.id)
+    deployment, profile = str(options.get("deployment") or ""), str(options.get("profile") or "")
+    for each in resumes:
+        if each.deployment:
+            deployment, profile = each.deployment, each.profile
+    waived = dict.fromkeys([*options.get("waived", ()), *(name for each in resumes for name in each.waived)])
+    return Handover(engine_run, deployment, profile, tuple(waived))
 
 
 def _engine_of(
     project: Project, settings: Settings, record: RunRecord, graph: Graph
 ) -> tuple[Backend, Blueprint, EngineRun, Settings]:
     """How to ask the engine of a run: with the profile that the run was started with."""
-    profile = str(record.options.get("profile") or "")
-    if profile and profile != settings.profile:
-        settings = load_settings(settings.root, profile=profile)
+    found = handover(project, record)
+    if found.profile and found.profile != settings.profile:
+        settings = load_settings(settings.root, profile=found.profile)
     backend = backend_named(record.backend)
-    plan = blueprint(settings, graph, name=str(record.options.get("deployment") or ""))
-    return backend, plan, EngineRun(engine_key(project, record).rpartition("/")[2]), settings
+    plan = blueprint(settings, graph, name=found.deployment)
+    return backend, plan, EngineRun(found.engine_run.rpartition("/")[2]), settings
 
 
 def _session(project: Project, graph: Graph, record: RunRecord, engine: str) -> StepSession:

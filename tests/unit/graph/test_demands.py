@@ -108,6 +108,32 @@ def test_an_option_that_nobody_has_heard_of_is_a_feature_of_its_own_and_refused(
     assert [row.demand.feature for row in found.refused] == ["schedule.leap_seconds"]
 
 
+def test_a_field_of_a_step_that_nobody_has_heard_of_is_one_too() -> None:
+    kind: Any = type("Node", (Node,), {"__annotations__": {"priority": int}, "priority": 0}, frozen=True)
+    graph = Graph("p", "f.py:p", (kind("a", "f.py:a", priority=9),))
+    assert [(each.feature, each.value) for each in demands(graph)] == [("steps", "1"), ("priority", "9")]
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (StepOptions(limits=LimitPolicy(memory_bytes=1, on_out_of_memory=Growth())),
+         ["limits.memory", "limits.on_out_of_memory.factor"]),
+        (StepOptions(quarantine=Quarantine()), ["on_invalid.max_fraction"]),
+        (StepOptions(retry=RetryPolicy(attempts=1)), []),
+        (StepOptions(retry=RetryPolicy(attempts=2)), ["retry.attempts", "retry.base", "retry.factor", "retry.cap"]),
+        (StepOptions(resources=ResourceRequest()), []),
+        (StepOptions(limits=LimitPolicy()), []),
+    ],
+)  # fmt: skip
+def test_options_at_their_defaults_ask_for_what_every_backend_has_heard_of(
+    options: StepOptions, asked: list[str]
+) -> None:
+    found = [each.feature for each in demands(Graph("p", "f.py:p", (Node("a", "f.py:a", options=options),)))]
+    assert found == ["steps", *asked]
+    assert set(found) <= features().keys()
+
+
 def test_the_local_engine_declares_every_feature() -> None:
     assert local.declarations().keys() == features().keys()
 

@@ -111,7 +111,7 @@ class _Planning:
                 groups=_shallow(groups),
                 task_id=_short(groups, own),
                 variable=variable,
-                rule=self._rule(needs, chain),
+                rule=self._rule(needs, chain, needs.all - implied),
                 after=self._sorted(needs.all - implied),
                 each=each,
                 node=node,
@@ -139,7 +139,9 @@ class _Planning:
                 task_id=_short(groups, own),
                 variable=variable,
                 # Skipped without a list, it would take for a failure what is only skipped: the launcher gives it one.
-                rule=NONE_FAILED if (rule := self._rule(needs, chain)) == ALL_SUCCESS and may_skip else rule,
+                rule=NONE_FAILED
+                if (rule := self._rule(needs, chain, needs.all - implied)) == ALL_SUCCESS and may_skip
+                else rule,
                 after=(above, *after) if above else after,
             )
         )
@@ -150,13 +152,14 @@ class _Planning:
     def _spreads(self, needed: frozenset[str]) -> bool:
         return any(self._may_skip[name] for name in needed)
 
-    def _rule(self, needs: _Needs, chain: tuple[str, ...]) -> str:
-        """Airflow's rule that says what the launcher would.
+    def _rule(self, needs: _Needs, chain: tuple[str, ...], beside: frozenset[str]) -> str:
+        """Airflow's rule that says what the launcher would. `beside`: what is needed besides the elements of its maps.
 
         The launcher: a false guard skips whatever else happened; then what `after` names must not have failed; then a
-        skipped input skips, even beside one that failed; then a failed one blocks. In a map, element by element.
+        skipped input skips, even beside one that failed; then a failed one blocks. In a map, element by element: where
+        there is no element, nothing is blocked.
         """
-        if needs.is_guarded or (chain and any(self._chain_of(name)[:1] == chain[:1] for name in needs.all)):
+        if needs.is_guarded or (chain and beside):
             return ALL_DONE
         required = needs.inputs - needs.optional
         skippable = {name for name in required if self._may_skip[name]}

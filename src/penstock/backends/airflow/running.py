@@ -34,7 +34,7 @@ def submit(blueprint: Blueprint, places: Places, run_id: str, key: str, paramete
             f"DAG '{name}' is paused in Airflow at {client.endpoint}: a run would wait for ever",
             hint=f"unpause it there, or: airflow dags unpause {name}",
         )
-    conf = _shown(blueprint, parameters) | {"penstock_run": run_id}
+    conf = _shown(blueprint, parameters) | {"penstock_run": key}
     try:
         client.ask("POST", named("dags", name, "dagRuns"), {"dag_run_id": key, "logical_date": None, "conf": conf})
     except Refused as refused:

@@ -74,7 +74,7 @@ class Client:
         arguments: dict[str, Any] = {
             each.name: shown_in_kubeflow(each, parameters[each.name]) for each in declared if each.name in parameters
         }
-        arguments[RUN] = run_id
+        arguments[RUN] = key
         if self._is_local:
             self._here.start(self._file, key, arguments, self._environment())
             return EngineRun(key)

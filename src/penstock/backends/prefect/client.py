@@ -189,7 +189,7 @@ class Client:
         record = {
             "name": run_id,
             "idempotency_key": key,
-            "labels": {RUN_LABEL: run_id},
+            "labels": {RUN_LABEL: key},
             "parameters": {each.name: parameters[each.name] for each in known if each.name in parameters},
             "state": {"type": "SCHEDULED", "message": "Submitted by penstock"},
         }

@@ -7,7 +7,7 @@ import sys
 
 from ...engine.closing import close_run
 from ..exits import Exit
-from ..joining import ENGINE_STATES, RUN_EXITS, add_run, for_an_engine, session_of
+from ..joining import ENGINE_STATES, RUN_EXITS, add_run, for_an_engine, patiently, session_of
 from ..render import print_json
 
 COMMON = ("json",)
@@ -30,7 +30,7 @@ examples:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    return for_an_engine(arguments, _execute)
+    return for_an_engine(arguments, lambda given: patiently(lambda: _execute(given)))
 
 
 def _execute(arguments: argparse.Namespace) -> int:

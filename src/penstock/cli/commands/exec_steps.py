@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ...core.errors import PenstockError
+from ...core.errors import PenstockError, StoreUnavailableError
 from ...engine.closing import close_run
 from ...engine.processes import StepExit
 from ...engine.settling import execute_settled, expand_settled
@@ -17,7 +17,7 @@ from ...engine.single import StepSession
 from ...ports.records import StepState
 from ..app import told as error_text
 from ..exits import Exit
-from ..joining import ENGINE_STATES, RUN_EXITS, add_run, for_an_engine, session_of
+from ..joining import AGAIN_S, ENGINE_STATES, RUN_EXITS, add_run, for_an_engine, patiently, session_of
 from .exec_step import told
 
 COMMON = ("json",)
@@ -86,15 +86,17 @@ def _answers() -> Callable[[dict[str, Any]], None]:
 def _answered(session: StepSession, asked: dict[str, Any]) -> dict[str, Any]:
     try:
         if "map" in asked:
-            return {"indexes": expand_settled(session, asked["map"])}
+            return {"indexes": patiently(lambda: expand_settled(session, asked["map"]))}
         if "end" in asked:
-            state = close_run(session, ENGINE_STATES[asked["end"] or "succeeded"])
+            state = patiently(lambda: close_run(session, ENGINE_STATES[asked["end"] or "succeeded"]))
             return {
                 "exit": int(RUN_EXITS.get(state, Exit.FAILED)),
                 "state": state.value,
                 "message": session.view.error or "",
             }
         return _ran(session, asked["step"], asked.get("index", ""), asked.get("attempt"))
+    except StoreUnavailableError as error:  # nothing is wrong with the step: another attempt may reach the store
+        return {"exit": int(StepExit.RETRY), "state": "failed", "message": error_text(error), "retry_in": AGAIN_S}
     except PenstockError as error:
         return {"exit": int(Exit.USAGE), "state": "failed", "message": error_text(error)}
 

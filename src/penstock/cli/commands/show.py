@@ -16,7 +16,7 @@ from ...ports.records import Attempt, Failure, FailureClass, RunRecord, RunState
 from ...ports.runlog import Store
 from ...wiring.project import Project
 from ...wiring.runner import find_run
-from ...wiring.submitting import engine_key, state_of
+from ...wiring.submitting import Handover, handover, state_of
 from ..elements import FEW, counts, failed, failures, grouped, origins, pending, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
@@ -62,9 +62,10 @@ def execute(arguments: argparse.Namespace) -> int:
         record = found.record
         facts = {"code": record.code, "environment": record.environment, "options": record.options}
         told = [step_facts(run, found.state) for run in steps]
-        print_json(run_facts(found) | {"seed": record.seed} | facts | {"steps": told})
+        waived = list(handover(project, record).waived)
+        print_json(run_facts(found) | {"waived": waived, "seed": record.seed} | facts | {"steps": told})
     else:
-        print(_run_page(found, steps, store, engine_key(project, found.record)))
+        print(_run_page(found, steps, store, handover(project, found.record)))
         if elsewhere := _asked(project, found):
             print(f"\n  {elsewhere}")
     return 0
@@ -95,17 +96,17 @@ def _pending(found: RunSummary, steps: list[StepRun], store: Store) -> list[Step
     return pending(Graph.from_json(store.manifest(found.record.manifest)), steps, sizes)
 
 
-def _place(record: RunRecord, engine_run: str) -> str:
+def _place(record: RunRecord, handed: Handover) -> str:
     """Where it runs: this or that host, or an engine with the name that it has there."""
     if record.backend == "local":
         return record.host
-    return f"{record.backend} ({record.options.get('deployment') or record.pipeline}, {engine_run})"
+    return f"{record.backend} ({handed.deployment or record.pipeline}, {handed.engine_run})"
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
 
 
-def _run_page(found: RunSummary, steps: list[StepRun], store: Store, engine_run: str) -> str:
+def _run_page(found: RunSummary, steps: list[StepRun], store: Store, handed: Handover) -> str:
     record = found.record
     facts: list[list[Any]] = [
         ["state", shown_state(found.state)],
@@ -113,7 +114,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store, engine_run:
         ["name", record.name],
         [
             "started",
-            f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {_place(record, engine_run)}",
+            f"{shown_instant(found.started_at)} by {record.user or 'somebody'} on {_place(record, handed)}",
         ],
         ["took", shown_seconds((found.finished_at - found.started_at) / 1e6) if found.finished_at else None],
         ["parameters", _pairs(record.parameters)],
@@ -122,7 +123,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store, engine_run:
         ["environment", _environment(record.environment)],
         ["seed", record.seed or None],
         ["options", _options(record.options)],
-        ["goes without", ", ".join(record.options.get("waived", ())) or None],
+        ["goes without", ", ".join(handed.waived) or None],
         ["error", found.error],
     ]
     parts = [paint(record.id, "bold"), table([row for row in facts if row[1]], indent="  ")]
