@@ -103,7 +103,9 @@ class KubeflowDriver:
     def _state_there(self, run: EngineRun) -> str:
         """How kfp.local says that it ended, which is not what penstock's command says."""
         assert self._place is not None
-        file = self._place.folder / ".penstock/deployments/kubeflow/runs" / str(run.run_id) / "state.json"
+        runs = self._place.folder / ".penstock/deployments/kubeflow/runs"
+        names = [str(run.run_id), *(each.name for each in runs.glob(f"{run.run_id}.*"))]  # a resume is a run of its own
+        file = runs / max(names, key=lambda name: int(name.partition(".")[2] or 0)) / "state.json"
         deadline = monotonic() + _ENDING_S  # the run is over in the run log a moment before it is in the engine
         while True:
             try:

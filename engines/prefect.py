@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
-from .asking import answers, ask
+from .asking import Refused, answers, ask
 from .places import EngineError, clean_environment, free_port, home, program, python, with_programs_of
 from .processes import Processes
 
@@ -31,6 +32,7 @@ SETTINGS = {
 }
 RUN_ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 PAGE = 200
+_BUSY_S = 15.0
 
 
 def template() -> Path:
@@ -136,7 +138,14 @@ class Prefect:
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """`path` is below /api."""
-        return ask(method, f"{self.api_url}/{path}", body)
+        deadline = monotonic() + _BUSY_S
+        while True:
+            try:
+                return ask(method, f"{self.api_url}/{path}", body)
+            except Refused as refused:
+                if refused.status != 503 or monotonic() > deadline:
+                    raise
+                sleep(0.2)  # SQLite has one writer, which is easily too busy
 
     def pages(self, path: str, body: Mapping[str, object]) -> list[dict[str, Any]]:
         """Every page of a `.../filter` listing."""

@@ -123,6 +123,22 @@ def test_a_case_with_a_refused_feature_is_neither_deployed_nor_run(tmp_path: Pat
     assert not (driver.place.folder / "map_of_one.py").exists()
 
 
+def test_a_refusal_that_the_catalogue_does_not_know_is_a_difference_and_so_is_one_that_did_not_come(
+    tmp_path: Path,
+) -> None:
+    driver = Refuses()
+    driver.name = "prefect"
+    (tmp_path / "one").mkdir()
+    one = played(driver, tmp_path / "one", "map_of_one")["map_of_one"]
+    assert (one.verdict, one.differences) == ("differs", ("refused, and it is kept elsewhere: map: it has no maps",))
+    driver = Liar()
+    driver.name = "airflow"
+    (tmp_path / "two").mkdir()
+    two = played(driver, tmp_path / "two", "resources")["resources"]
+    assert two.verdict == "differs"
+    assert two.differences == ("it is known to be refused here, and was not: the catalogue is behind",)
+
+
 def test_what_an_engine_emulates_is_kept_and_said(tmp_path: Path) -> None:
     one = played(Emulates(), tmp_path, "linear")["linear"]
     assert (one.verdict, one.emulated) == ("kept", ("steps: by hand",))

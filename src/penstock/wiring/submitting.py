@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..core.errors import BackendError, CodeChangedError, PenstockError, UsageError
+from ..core.errors import BackendError, CodeChangedError, PenstockError, StoreUnavailableError, UsageError
 from ..engine.closing import close_run
 from ..engine.listener import Listener, Silent
 from ..engine.single import StepSession
@@ -27,6 +27,7 @@ from .worker import MODULE
 _LOOK_S = 0.3
 _ASK_S = 2.0  # between two questions to the engine
 _UNKNOWN_S = 60.0  # of saying that it knows no such run: a proxy in front of it may say so for a moment
+_AWAY_S = 120.0  # of a run log that is away while somebody watches
 _GRACE_S = 10.0  # between the engine's end of a run and ours: its last command may still be writing
 
 
@@ -145,13 +146,21 @@ class EngineRunner:
         listener.begin(record, graph, view)
         seen = texts = 0
         state = _Asked(lambda: self._backend.state(submitted.plan, places(self._settings), submitted.engine_run))
+        last_read = monotonic()
         while True:
-            for number, step, index, _, text in store.read_text(record.id, after=texts):
-                texts = number
-                listener.text(step, index, text)
-            for sequence, event in store.events(record.id, after=seen):
-                seen = sequence
-                listener.event(view.apply(event))
+            try:
+                for number, step, index, _, text in store.read_text(record.id, after=texts):
+                    texts = number
+                    listener.text(step, index, text)
+                for sequence, event in store.events(record.id, after=seen):
+                    seen = sequence
+                    listener.event(view.apply(event))
+            except StoreUnavailableError:
+                if monotonic() - last_read > _AWAY_S:
+                    raise
+                sleep(_ASK_S)  # the run goes on without us
+                continue
+            last_read = monotonic()
             if view.finished is not None:
                 break
             if (told := state.over()) is not None:  # its own last command never came

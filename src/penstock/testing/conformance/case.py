@@ -23,12 +23,16 @@ class Act(NamedTuple):
     environment: Mapping[str, str] = NOTHING  # on the local engine only: the servers of others are started once
 
 
+OURS = ("local", "apart", "airflow", "prefect", "kubeflow")  # engines of which the catalogue says what they refuse
+
+
 class Case(NamedTuple):
     """One idea. Its file is `cases/NAME.py`, and the pipeline in it is the function of the same name.
 
     needs:  what an engine must be able to do for it, in the words in which backends declare it.
     full:   parameters of the full suite; the small ones of every day are the defaults in the file.
     apart:  steps whose state depends on who was quicker -> the states that are allowed.
+    refused: engines that cannot keep it, and say so; a refusal by any other is a difference.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Case(NamedTuple):
     environment: Mapping[str, str] = NOTHING  # variables that must be there wherever steps run
     secrets: tuple[str, ...] = ()  # variables with a planted value that must not be found afterwards
     apart: Mapping[str, tuple[str, ...]] = NOTHING
+    refused: tuple[str, ...] = ()
     folder: Path = FOLDER
 
     @property

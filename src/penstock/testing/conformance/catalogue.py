@@ -9,6 +9,7 @@ from .case import Act, Case
 FAILED = Act("failed")
 _RETRY = ("retry.attempts", "retry.base", "retry.factor", "retry.cap")
 _LOCAL: Literal["local"] = "local"
+_NO_FOLDER = ("kubeflow",)  # a checkpoint folder goes with its container
 _EVERY_TYPE = {
     "whole": -3,
     "large": 123456789012345678901234567890,
@@ -136,7 +137,7 @@ FAILURES = [
     Case("retry_cap", "failures", _RETRY, (Act(output=4),)),
     Case(
         "timeout_stops_children", "failures", ("timeout", *_RETRY, "retry.on"),
-        (Act(output="the child is gone"),), sample=True,
+        (Act(output="the child is gone"),), sample=True, refused=_NO_FOLDER,
     ),
     Case("timeout_retry", "failures", ("timeout", *_RETRY, "retry.on"), (Act(output=5),)),
     Case("timeout_final", "failures", ("timeout",), (FAILED,)),
@@ -148,18 +149,20 @@ FAILURES = [
     ),
     Case("process_killed", "failures", ("isolation", *_RETRY, "retry.on"), (Act(output=3),)),
     Case("unstorable_result", "failures", _RETRY, (FAILED,)),
-    Case("checkpoint", "failures", _RETRY, (Act(output=[2, 3]),)),
+    Case("checkpoint", "failures", _RETRY, (Act(output=[2, 3]),), refused=_NO_FOLDER),
     Case("max_parallel", "failures", ("max_parallel",), (Act(output=60),)),
     Case("pool_of_one", "failures", ("pool",), (Act(output=[2, 3]),)),
-    Case("resources", "failures", ("resources.cpu", "resources.memory"), (Act(output=2),)),
-    Case("resources_gpu", "failures", ("resources.gpu",), (Act(output=3),)),
+    Case(
+        "resources", "failures", ("resources.cpu", "resources.memory"), (Act(output=2),), refused=("airflow",)
+    ),
+    Case("resources_gpu", "failures", ("resources.gpu",), (Act(output=3),), refused=("airflow",)),
 ]  # fmt: skip
 
 EFFECTS = [
     Case("effect_at_most_once", "effects", ("effect", *_RETRY), (FAILED,)),
     Case(
         "effect_exactly_once", "effects", ("effect", *_RETRY, "retry.on"),
-        (Act(output=["coffee", 1]),), sample=True,
+        (Act(output=["coffee", 1]),), sample=True, refused=_NO_FOLDER,
     ),
     Case(
         "secret_used", "effects", ("secret",), (Act(output=[128, 32]),), sample=True,
@@ -209,7 +212,7 @@ CACHE = [
     ),
     Case(
         "resume_from_elsewhere", "cache and resume", ("map",),
-        (Act("failed", where=_LOCAL), Act(output=30, resume=True)),
+        (Act("failed", where=_LOCAL), Act(output=30, resume=True)), sample=True,
     ),
 ]  # fmt: skip
 

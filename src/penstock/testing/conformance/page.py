@@ -29,7 +29,8 @@ was skipped, what was taken from the cache and from where, the lineage, paramete
 returned. Planted secrets are looked for in the engine's database, logs and files.
 
 - **✓** the run meant the same. With *emulated*: by other means than the engine's own; the means are listed below.
-- **refused**: the engine cannot keep it. `penstock check` says so before anything starts.
+- **refused**: the engine cannot keep it. `penstock check` says so before anything starts; only that a checkpoint folder
+  goes with its container is told by no graph, and so by this page alone.
 - **not run**: nobody has tried.
 """
 
