@@ -19,6 +19,8 @@ from engines import images, objects, podman, postgres
 from engines.airflow import Airflow, airflow
 from engines.places import clean_environment
 
+pytestmark = pytest.mark.long
+
 SHOP = """
 import os
 from penstock import Limits, Retry, Secret, context, pipeline, step, when

@@ -20,6 +20,8 @@ import pytest
 
 from engines.podman import environment
 
+pytestmark = pytest.mark.long
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tumours"
 CANARY = "canary-" + uuid.uuid4().hex
 SMALL = """

@@ -17,6 +17,8 @@ from engines.processes import MARK, marked
 
 from .cluster_places import DEADLINE_S, TOKEN, DaskPlace, Place, RayPlace, apart, environment, wait_for
 
+pytestmark = pytest.mark.long
+
 LAB = '''
 import asyncio, os, subprocess, threading, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A sample of the conformance suite on every engine, really running; PENSTOCK_TEST_SEEDS=3 adds drawn pipelines.
+"""A sample of the conformance suite on every engine, really running; PENSTOCK_TEST_SEEDS=8 draws more pipelines.
 
 The engines: those with a driver in `engines/`, or those that PENSTOCK_TEST_ENGINES names, with commas.
 """
@@ -16,7 +16,7 @@ from penstock.testing.conformance.driving import driver_of
 from penstock.testing.conformance.generating import generated_cases
 
 ROOT = Path(__file__).parents[2]
-SEEDS = range(int(os.environ.get("PENSTOCK_TEST_SEEDS", "0")))  # generated pipelines, besides the cases
+SEEDS = range(int(os.environ.get("PENSTOCK_TEST_SEEDS", "2")))  # generated pipelines, besides the cases
 _DRIVERS = sorted(path.stem.removeprefix("conformance_") for path in ROOT.glob("engines/conformance_*.py"))
 ENGINES = os.environ["PENSTOCK_TEST_ENGINES"].split(",") if "PENSTOCK_TEST_ENGINES" in os.environ else _DRIVERS
 NAMES = [*(case.name for case in chosen(sample=True)), *(f"generated_{seed}" for seed in SEEDS)]

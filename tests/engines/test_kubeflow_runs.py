@@ -73,6 +73,7 @@ def test_a_run_in_containers_is_the_run_of_the_local_engine_with_native_artifact
     assert written == []
 
 
+@pytest.mark.long
 def test_what_the_local_engine_computed_is_a_hit_there_and_parameters_arrive(lab: Lab) -> None:
     lab.call("run", "lab.py:rich", "--n", "2")
     code, run, text = lab.run("rich", "--n", "2")
@@ -140,6 +141,7 @@ def test_a_run_that_is_cancelled_ends_with_its_containers(lab: Lab) -> None:
     assert lab.containers(run) == []
 
 
+@pytest.mark.long
 def test_when_the_process_of_the_run_dies_the_run_is_closed_with_its_last_words(lab: Lab) -> None:
     process, run = started(lab, "stopped")
     os.killpg(int((lab.there(run) / "pid").read_text()), signal.SIGKILL)
@@ -164,6 +166,7 @@ def test_what_a_step_has_computed_waits_for_a_run_log_that_is_away(lab: Lab) -> 
     assert {each["step"]: each["attempts"] for each in lab.show(run)["steps"]} == {"steady": 1, "after": 1}
 
 
+@pytest.mark.long
 def test_an_image_without_penstock_is_told_as_what_it_is(lab: Lab) -> None:
     code, run, text = lab.run("killed", PENSTOCK_IMAGE=podman.BASE_IMAGES[0])
     assert code != 0
@@ -171,6 +174,7 @@ def test_an_image_without_penstock_is_told_as_what_it_is(lab: Lab) -> None:
     assert lab.show(run)["state"] == "failed"
 
 
+@pytest.mark.long
 def test_an_image_that_is_not_there_is_told_as_what_it_is(lab: Lab) -> None:
     code, run, text = lab.run("killed", PENSTOCK_IMAGE="localhost/nothing:1")
     assert code != 0
@@ -178,6 +182,7 @@ def test_an_image_that_is_not_there_is_told_as_what_it_is(lab: Lab) -> None:
     assert lab.show(run)["state"] == "failed"
 
 
+@pytest.mark.long
 def test_another_version_of_the_sdk_is_told_as_what_it_is(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "kfp").mkdir()
     (tmp_path / "kfp" / "__init__.py").write_text('__version__ = "2.3.0"\n')

@@ -19,6 +19,8 @@ import pytest
 from engines.places import CHECKOUT, EngineError
 from engines.processes import Processes, marked
 
+pytestmark = pytest.mark.long
+
 MARK = "ENGINES_TEST_MARK"  # inherited by all that a starter starts, like the mark of `engines` itself
 STUBBORN = """
 import os, signal, time

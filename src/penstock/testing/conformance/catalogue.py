@@ -34,7 +34,7 @@ _EXACT = [
 VALUES = [
     Case("linear", "values", ("steps",), (Act(output=3),), sample=True),
     Case("diamond", "values", ("steps in parallel", "parameters"), (Act(output=[10, 15]),)),
-    Case("several_outputs", "values", ("several outputs",), (Act(output=5),), sample=True),
+    Case("several_outputs", "values", ("several outputs",), (Act(output=5),)),
     Case("whole_record", "values", ("several outputs",), (Act(output="Verdict: True, the score is 3"),)),
     Case("nested_pipelines", "values", ("nested pipeline",), (Act(output=[70, 7]),)),
     Case("parameter_types", "values", ("parameters",), (Act(output=_TOLD, parameters=_EVERY_TYPE),), sample=True),
@@ -46,7 +46,7 @@ VALUES = [
     ),
     Case(
         "unicode_names", "values", ("steps", "several outputs"),
-        (Act(output={"größe": 9.0, "цвет": "синий", "é\u0301": 'a\tb\n"c" \\ \u2028'}),), sample=True,
+        (Act(output={"größe": 9.0, "цвет": "синий", "é\u0301": 'a\tb\n"c" \\ \u2028'}),),
     ),
     Case("exact_values", "values", ("steps",), (Act(output=_EXACT),)),
     Case("large_artifact", "values", ("steps",), (Act(output=[20971520, 255, 124716]),), full={"megabytes": 64}),
@@ -68,7 +68,7 @@ VALUES = [
 
 MAPS = [
     Case("map_parameter", "maps", ("map",), (Act(output=[10, 2, 5]),)),
-    Case("map_output", "maps", ("map.of a step's output",), (Act(output=[0, 1, 4, 9]),), sample=True),
+    Case("map_output", "maps", ("map.of a step's output",), (Act(output=[0, 1, 4, 9]),)),
     Case("map_of_one", "maps", ("map.of a step's output",), (Act(output="['ONLY']"),)),
     Case(
         "map_empty", "maps", ("map.of a step's output",),
@@ -94,7 +94,7 @@ MAPS = [
 
 CONDITIONS = [
     Case("guard_true", "conditions", ("guard",), (Act(output="got 6"),)),
-    Case("guard_false", "conditions", ("guard",), (Act(output="got 1"),), sample=True),
+    Case("guard_false", "conditions", ("guard",), (Act(output="got 1"),)),
     Case(
         "guard_value", "conditions", ("guard", "optional input"),
         (Act(output="sampled 100, whole None"), Act(output="sampled None, whole 30", parameters={"rows": 30})),
@@ -113,7 +113,7 @@ CONDITIONS = [
     ),
     Case("guarded_map", "conditions", ("guard", "map", "optional input"), (Act(output="got None"),)),
     Case("guard_on_failure", "conditions", ("guard",), (FAILED,)),
-    Case("optional_join", "conditions", ("optional input",), (Act(output=[None, "B", None]),), sample=True),
+    Case("optional_join", "conditions", ("optional input",), (Act(output=[None, "B", None]),)),
     Case("skip_spreads", "conditions", ("guard",), (Act(output=5),)),
     Case("skip_beats_failure", "conditions", ("guard",), (FAILED,)),
     Case("after_order", "conditions", ("after",), (Act(output=6),)),
@@ -129,7 +129,7 @@ FAILURES = [
     ),
     Case("retry_third_time", "failures", _RETRY, (Act(output=8),), sample=True),
     Case("retry_runs_out", "failures", _RETRY, (FAILED,)),
-    Case("retry_other_class", "failures", (*_RETRY, "retry.on"), (FAILED,), sample=True),
+    Case("retry_other_class", "failures", (*_RETRY, "retry.on"), (FAILED,)),
     Case("retry_not_on", "failures", (*_RETRY, "retry.not_on"), (FAILED,)),
     Case("retry_same_error", "failures", (*_RETRY, "retry.even_if_same"), (FAILED,)),
     Case("retry_jitter_full", "failures", (*_RETRY, "retry.jitter"), (Act(output=4),)),
@@ -162,7 +162,7 @@ EFFECTS = [
     Case("effect_at_most_once", "effects", ("effect", *_RETRY), (FAILED,)),
     Case(
         "effect_exactly_once", "effects", ("effect", *_RETRY, "retry.on"),
-        (Act(output=["coffee", 1]),), sample=True, refused=_NO_FOLDER,
+        (Act(output=["coffee", 1]),), refused=_NO_FOLDER,
     ),
     Case(
         "secret_used", "effects", ("secret",), (Act(output=[128, 32]),), sample=True,
@@ -177,7 +177,7 @@ EFFECTS = [
 ]  # fmt: skip
 
 CACHE = [
-    Case("cache_second_run", "cache and resume", ("map",), (Act(output=5), Act(output=5)), sample=True),
+    Case("cache_second_run", "cache and resume", ("map",), (Act(output=5), Act(output=5))),
     Case(
         "cache_changed_parameter", "cache and resume", ("parameters",),
         (Act(output=[12, 6]), Act(output=[18, 6], parameters={"by": 3})),
