@@ -260,22 +260,25 @@ def _definitions(parameters: dict[str, str], artifacts: dict[str, Artifact]) -> 
 
 
 def _retry_policy(node: Node) -> dict[str, Any] | None:
+    """Kubeflow waits for the least that the policy may draw; with jitter the launcher waits for what it drew beyond."""
     retry = node.options.retry
     if retry is None or retry.attempts < 2:
         return None
+    least = {"none": 1.0, "equal": 0.5, "full": 0.0}[retry.jitter]
     return {
         "maxRetryCount": retry.attempts - 1,
-        "backoffDuration": _seconds(retry.base_s),
+        "backoffDuration": _seconds(min(retry.base_s, retry.cap_s) * least),
         "backoffFactor": float(retry.factor),
-        "backoffMaxDuration": _seconds(retry.cap_s),
+        # Never "0s": on a cluster Argo counts it from the first attempt's start, and would allow no second one.
+        "backoffMaxDuration": _seconds(retry.cap_s * (least or 1.0)),
     }
 
 
 def _seconds(seconds: float) -> str:
     """A protobuf Duration.
 
-    >>> _seconds(2), _seconds(0.25)
-    ('2s', '0.25s')
+    >>> _seconds(2), _seconds(0.25), _seconds(0)
+    ('2s', '0.25s', '0s')
     """
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 

@@ -195,6 +195,24 @@ def test_retries_with_their_backoff() -> None:
     assert "retryPolicy" not in tasks(graph(once))["fit"]
 
 
+@pytest.mark.parametrize(
+    ("jitter", "base", "cap"), [("none", "4s", "60s"), ("equal", "2s", "30s"), ("full", "0s", "60s")]
+)
+def test_kubeflow_waits_no_longer_than_the_policy_may_draw(jitter: Any, base: str, cap: str) -> None:
+    """Where that is nothing, the longest delay is not: on a cluster it would allow no other attempt."""
+    retry = RetryPolicy(attempts=3, base_s=4, cap_s=60, jitter=jitter)
+    node = Node("fit", "churn.py:fit", options=StepOptions(retry=retry))
+    assert tasks(graph(node))["fit"]["retryPolicy"] == {
+        "maxRetryCount": 2, "backoffDuration": base, "backoffFactor": 2.0, "backoffMaxDuration": cap,
+    }  # fmt: skip
+
+
+def test_a_first_delay_is_not_longer_than_the_longest() -> None:
+    retry = RetryPolicy(attempts=3, base_s=120, cap_s=60)
+    node = Node("fit", "churn.py:fit", options=StepOptions(retry=retry))
+    assert tasks(graph(node))["fit"]["retryPolicy"]["backoffDuration"] == "60s"
+
+
 def test_secrets_are_names_in_a_kubernetes_secret_for_the_containers_that_need_them() -> None:
     needs = Node("fit", "churn.py:fit", {"token": Secret("API_TOKEN"), "own": Param("password")})
     of = graph(
