@@ -17,7 +17,7 @@ from .conditions import Conditions, decided_by_kubeflow
 from .containers import executor
 from .going_on import go_on_after
 from .kinds import artifact_kinds, given, parameter_kind, to_kubeflow
-from .names import ENGINE_RUN, INDEX, LOGICAL_TIME, RUN, STATE, kubeflow_name
+from .names import ENGINE_RUN, INDEX, LOGICAL_TIME, RUN, STATE, pipeline_name
 from .places import END, STEPS, Entry, Layout, Place
 from .wiring import Artifact, Given, Wiring, item_name, list_name
 
@@ -61,7 +61,7 @@ class Specification:
         if inputs := self._pipeline_inputs():
             root["inputDefinitions"] = {"parameters": inputs}
         return {
-            "pipelineInfo": {"name": kubeflow_name(self._blueprint.name), "description": f"penstock: {graph.target}"},
+            "pipelineInfo": {"name": pipeline_name(self._blueprint.name), "description": f"penstock: {graph.target}"},
             "root": root,
             "components": self._components,
             "deploymentSpec": {"executors": self._executors},

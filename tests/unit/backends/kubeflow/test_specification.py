@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -419,6 +420,15 @@ def test_names_that_kubeflow_does_not_take_are_replaced_and_stay_apart() -> None
     assert list(tasks(of)) == ["gr-e", "gr-e-2", "step", "a-b", "a-b-2", "end-2", "steps-2"]
     args = container(of, "step")["args"]
     assert args[args.index("--step") + 1] == "日本"
+
+
+@pytest.mark.parametrize("name", ["churn", "daily_sales", "Daily-Sales", "d" * 70, "___", "x_" * 40])
+def test_the_pipeline_s_name_is_one_that_kubeflow_takes_and_nobody_else_has(name: str) -> None:
+    found = compiled(CHURN, name=name)[0]["pipelineInfo"]["name"]
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", found)
+    assert len(found) <= 56
+    assert (found == name) is (name == "churn")
+    assert found != compiled(CHURN, name=name + "_")[0]["pipelineInfo"]["name"]
 
 
 def test_the_head_tells_where_it_comes_from() -> None:
