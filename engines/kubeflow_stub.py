@@ -31,6 +31,8 @@ class Stub:
         self.terminated: list[str] = []
         self.tokens: set[str | None] = set()
         self.refuses = ""  # a text: every answer is an error that says so
+        self.breaks = ""  # ":enable", "DELETE recurringruns": such a call is an error, and does nothing
+        self.most_enabled: dict[str, int] = {}  # recurring runs of one name that were enabled at the same time
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> Any:
         path = path.removeprefix("/apis/v2beta1")
@@ -72,12 +74,52 @@ class Stub:
             case "GET", ["recurringruns"]:
                 return {"recurringRuns": _wanted(self.recurring, query)}
             case "POST", ["recurringruns"]:
-                self.recurring.append({"recurring_run_id": str(uuid.uuid4()), **body})
-                return self.recurring[-1]
+                _check_recurring(body)
+                recurring = {"recurring_run_id": str(uuid.uuid4()), **made, **body}
+                self._switch(recurring, enabled=body.get("mode") == "ENABLE")
+                self.recurring.append(recurring)
+                self._count(recurring["display_name"])
+                return recurring
+            case "POST", ["recurringruns", told]:
+                run_id, _, verb = told.partition(":")
+                recurring = next(each for each in self.recurring if each["recurring_run_id"] == run_id)
+                self._switch(recurring, enabled={"enable": True, "disable": False}[verb])
+                self._count(recurring["display_name"])
+                return {}
             case "DELETE", ["recurringruns", run_id]:
                 self.recurring = [each for each in self.recurring if each["recurring_run_id"] != run_id]
                 return {}
         raise LookupError(f"the stub knows no {method} {path}")
+
+    def _switch(self, recurring: dict[str, Any], *, enabled: bool) -> None:
+        recurring["mode"] = "ENABLE" if enabled else "DISABLE"
+        recurring["status"] = "ENABLED" if enabled else "DISABLED"
+
+    def _count(self, name: str) -> None:
+        enabled = [each for each in self.recurring if (each["display_name"], each["status"]) == (name, "ENABLED")]
+        self.most_enabled[name] = max(self.most_enabled.get(name, 0), len(enabled))
+
+    def is_broken(self, method: str, path: str) -> bool:
+        return bool(self.breaks) and (path.endswith(self.breaks) or f"{method} {path}".startswith(self.breaks))
+
+
+def _check_recurring(body: dict[str, Any]) -> None:
+    """What the API server refuses of a recurring run. Raises ValueError."""
+    if not 1 <= int(body["max_concurrency"]) <= 10:
+        raise ValueError(f"max concurrency must be at least 1 and at most 10, not {body['max_concurrency']}")
+    schedule = body["trigger"]["cron_schedule"]
+    fields = schedule["cron"].split()
+    if len(fields) != 6:
+        raise ValueError(f"the stub takes six fields of cron, seconds first, not {schedule['cron']!r}")
+    for part in fields[5].split(","):
+        if "7" in re.split("[-/]", part)[: 2 if "-" in part else 1]:
+            raise ValueError(f"cron {schedule['cron']!r}: end of range (7) above maximum (6): {part}")
+    for name in ("start_time", "end_time"):
+        if (moment := schedule.get(name)) is not None and not _RFC_3339.fullmatch(moment):
+            raise ValueError(f"{name} {moment!r} is no RFC 3339")
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 def _wanted(kept: list[dict[str, Any]], query: dict[str, list[str]]) -> list[dict[str, Any]]:
@@ -106,10 +148,14 @@ def server() -> Iterator[Stub]:
             try:
                 if stub.refuses and not split.path.endswith("/healthz"):
                     code, said = 403, {"error": stub.refuses}
+                elif stub.is_broken(self.command, split.path.removeprefix("/apis/v2beta1/")):
+                    code, said = 500, {"error": "the stub was told to break here"}
                 else:
                     said = stub.answer(self.command, split.path, query, body)
             except (LookupError, StopIteration) as error:
                 code, said = 404, {"error": str(error)}
+            except ValueError as error:
+                code, said = 400, {"error": str(error)}
             text = json.dumps(said).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from penstock.authoring.pipeline import Pipeline
 from penstock.backends.kubeflow import KubeflowBackend
 from penstock.core.canonical import digest_bytes
 from penstock.core.errors import PenstockError
-from penstock.graph import Graph
+from penstock.graph import Graph, Node, RetryPolicy, StepOptions
 from penstock.ports.backend import Blueprint
 
 EXAMPLES = [*sorted(CHECKOUT.glob("examples/**/pipeline.py"))]
@@ -69,6 +70,30 @@ def pipelines(file: Path) -> list[Graph]:
     return found
 
 
+# The delays that kfp.local itself keeps between attempts of the step `fit`, each of which fails.
+DELAYS = """
+import json, sys, types
+from kfp import components, local
+from kfp.local import io, status, task_dispatcher
+from kfp.local.orchestrator import task_executor
+
+waited = []
+task_executor.time = types.SimpleNamespace(sleep=waited.append)
+task_dispatcher.run_single_task_implementation = lambda **more: ({}, status.Status.FAILURE)
+local.init(runner=local.DockerRunner(), pipeline_root=sys.argv[1])
+for path in sys.argv[2:]:
+    spec = components.load_component_from_file(path).pipeline_spec
+    task = spec.components["comp-steps"].dag.tasks["fit"]
+    task.inputs.Clear()
+    executors = {"exec-fit": local.utils.struct_to_executor_spec(spec.deployment_spec["executors"]["exec-fit"])}
+    waited.clear()
+    task_executor.execute_single_task(
+        "fit", task, "p", dict(spec.components), executors, io.IOStore(), sys.argv[1], local.DockerRunner(), "1", []
+    )
+    print(json.dumps(waited))
+"""
+
+
 def test_there_are_pipelines_to_read() -> None:
     assert len(EXAMPLES) >= 2
     assert len(CASES) > 80
@@ -94,3 +119,20 @@ def test_it_is_read_by_kubeflow(files: list[Path], tmp_path: Path) -> None:
         given = {one.name for one in graph.parameters if not one.static and not one.secret}
         own = {"penstock_run", "penstock_logical_time"}
         assert set(each["inputs"]) - own == given
+
+
+@pytest.mark.parametrize(("jitter", "expected"), [("none", [4, 8, 10]), ("equal", [2, 4, 5]), ("full", [0, 0, 0])])
+def test_kfp_local_waits_no_longer_than_the_policy_may_draw(jitter: Any, expected: list[float], tmp_path: Path) -> None:
+    retry = RetryPolicy(attempts=4, base_s=4, cap_s=10, jitter=jitter)
+    graph = Graph.checked(
+        pipeline="waits", target="w.py:waits", nodes=(Node("fit", "w.py:fit", options=StepOptions(retry=retry)),)
+    )
+    bundle = KubeflowBackend().compile(blueprint(graph))
+    path = tmp_path / bundle.entry
+    path.write_text(bundle.files[bundle.entry], encoding="utf-8")
+    done = subprocess.run(
+        [python("kubeflow"), "-c", DELAYS, str(tmp_path / "outputs"), str(path)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == expected

@@ -17,11 +17,11 @@ from ...core.files import put_text
 from ...ports.backend import Blueprint, EngineRun, EngineState, Places
 from ...ports.records import RunState
 from .containers import environment_names
-from .cron import six_fields
-from .declarations import LOCAL
+from .cron import instant, six_fields
+from .declarations import LOCAL, MOST_AT_ONCE
 from .here import Here
 from .kinds import given, shown_in_kubeflow
-from .names import RUN, kubeflow_name
+from .names import RUN, pipeline_name
 
 _SDK = Path(__file__).parent / "sdk"
 _PATIENCE_S = 120.0
@@ -40,7 +40,7 @@ class Client:
     def __init__(self, blueprint: Blueprint, places: Places) -> None:
         self._blueprint = blueprint
         self._places = places
-        self._name = kubeflow_name(blueprint.name)
+        self._name = pipeline_name(blueprint.name)
         self._version = blueprint.digest[:12]  # the same graph is the same version
         self._folder = Path(places.work or ".") / "kubeflow"
         self._file = self._folder / f"{blueprint.name}-{blueprint.digest[:12]}.yaml"
@@ -60,12 +60,14 @@ class Client:
         if (cron := graph.schedule) is not None:
             schedule = {
                 "cron": six_fields(cron.expression),
-                "start": cron.start,
+                "start": instant(cron.start) if cron.start else "",
                 "catch_up": cron.catch_up,
-                "most": graph.max_active_runs or 1,
+                "most": graph.max_active_runs or MOST_AT_ONCE,
             }
         found = self._asked("deploy", file=str(self._file), schedule=schedule)
         when = f", a recurring run at '{cron.expression}' UTC" if cron is not None else ""
+        if when and not found["enabled"]:
+            when += " (disabled there, and left so)"
         url = f"{self._endpoint}/#/pipelines/details/{found['pipeline']}/version/{found['version']}"
         return f"pipeline '{self._name}', version {self._version}, is on {self._endpoint}{when}\n  {url}"
 

@@ -17,7 +17,7 @@ UTC = ("UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu", "Universal")
 _LAUNCHER = emulated("the launcher does it in the step's container")
 _NO_CLOCK = emulated("kept with the pipeline; kfp.local has no clock")
 _NOTHING_RESERVED = emulated("a request: kfp.local reserves nothing, and every run records that")
-_MOST_AT_ONCE = 10  # recurring runs
+MOST_AT_ONCE = 10  # runs of one recurring run: its own limit
 
 
 def declared(blueprint: Blueprint) -> Declarations:
@@ -92,10 +92,10 @@ _CLUSTER: Declarations = {
     "resources.memory": supported("resourceMemoryRequest"),
     "resources.gpu": supported("accelerator"),
     "limits.memory": supported("the launcher, and resourceMemoryLimit behind it"),
-    "schedule.expression": supported("a recurring run"),
+    "schedule.expression": supported(f"a recurring run; Kubeflow has at most {MOST_AT_ONCE} of its runs at once"),
     "schedule.tz": _zone,
     "schedule.catch_up": supported("no_catchup=False"),
-    "schedule.start": supported("start_time"),
+    "schedule.start": supported("start_time; what is deployed in place of an older one starts with its deployment"),
     "updates": refused("Kubeflow starts no pipeline when data changes: give the pipeline that waits a schedule"),
     "on_data": refused("Kubeflow starts no pipeline when data changes: give it a schedule"),
 }
@@ -179,6 +179,6 @@ def _most_runs(graph: Graph, is_local: bool) -> Verdict:
         return refused("kfp.local knows of one run only, and nobody counts them: start them one after the other")
     if graph.schedule is None:
         return refused("Kubeflow counts only the runs of a recurring run: give it a schedule")
-    if (graph.max_active_runs or 1) > _MOST_AT_ONCE:
-        return refused(f"a recurring run has at most {_MOST_AT_ONCE} runs at once")
+    if graph.max_active_runs is not None and graph.max_active_runs > MOST_AT_ONCE:
+        return refused(f"a recurring run has at most {MOST_AT_ONCE} runs at once")
     return supported("max_concurrency of the recurring run; runs that are started by hand are not counted")

@@ -17,7 +17,7 @@ from .conditions import Conditions, decided_by_kubeflow
 from .containers import executor
 from .going_on import go_on_after
 from .kinds import artifact_kinds, given, parameter_kind, to_kubeflow
-from .names import ENGINE_RUN, INDEX, LOGICAL_TIME, RUN, STATE, kubeflow_name
+from .names import ENGINE_RUN, INDEX, LOGICAL_TIME, RUN, STATE, pipeline_name
 from .places import END, STEPS, Entry, Layout, Place
 from .wiring import Artifact, Given, Wiring, item_name, list_name
 
@@ -61,7 +61,7 @@ class Specification:
         if inputs := self._pipeline_inputs():
             root["inputDefinitions"] = {"parameters": inputs}
         return {
-            "pipelineInfo": {"name": kubeflow_name(self._blueprint.name), "description": f"penstock: {graph.target}"},
+            "pipelineInfo": {"name": pipeline_name(self._blueprint.name), "description": f"penstock: {graph.target}"},
             "root": root,
             "components": self._components,
             "deploymentSpec": {"executors": self._executors},
@@ -260,22 +260,25 @@ def _definitions(parameters: dict[str, str], artifacts: dict[str, Artifact]) -> 
 
 
 def _retry_policy(node: Node) -> dict[str, Any] | None:
+    """Kubeflow waits for the least that the policy may draw; with jitter the launcher waits for what it drew beyond."""
     retry = node.options.retry
     if retry is None or retry.attempts < 2:
         return None
+    least = {"none": 1.0, "equal": 0.5, "full": 0.0}[retry.jitter]
     return {
         "maxRetryCount": retry.attempts - 1,
-        "backoffDuration": _seconds(retry.base_s),
+        "backoffDuration": _seconds(min(retry.base_s, retry.cap_s) * least),
         "backoffFactor": float(retry.factor),
-        "backoffMaxDuration": _seconds(retry.cap_s),
+        # Never "0s": on a cluster Argo counts it from the first attempt's start, and would allow no second one.
+        "backoffMaxDuration": _seconds(retry.cap_s * (least or 1.0)),
     }
 
 
 def _seconds(seconds: float) -> str:
     """A protobuf Duration.
 
-    >>> _seconds(2), _seconds(0.25)
-    ('2s', '0.25s')
+    >>> _seconds(2), _seconds(0.25), _seconds(0)
+    ('2s', '0.25s', '0s')
     """
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 

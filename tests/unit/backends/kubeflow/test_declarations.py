@@ -70,6 +70,13 @@ def test_runs_at_once_are_the_recurring_run_s() -> None:
     assert verdicts(many)["max_active_runs"] is Support.REFUSED
 
 
+def test_a_schedule_without_a_limit_says_what_kubeflow_s_own_is() -> None:
+    of = graph(Node("a", "c.py:a"), schedule=Cron("0 3 * * *"))
+    row = next(each for each in report(of).rows if each.demand.name == "schedule.expression")
+    assert "at most 10 of its runs at once" in row.verdict.how
+    assert "max_active_runs" not in verdicts(of)
+
+
 def test_under_kfp_local_nobody_keeps_time_and_nothing_is_reserved() -> None:
     of = graph(Node("a", "c.py:a"), Node("b", "c.py:b"), schedule=Cron("0 3 * * *", tz="Europe/Paris"))
     found = verdicts(of, endpoint="local")

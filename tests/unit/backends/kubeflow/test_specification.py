@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -193,6 +194,24 @@ def test_retries_with_their_backoff() -> None:
     }  # fmt: skip
     once = Node("fit", "churn.py:fit", options=StepOptions(retry=RetryPolicy(attempts=1)))
     assert "retryPolicy" not in tasks(graph(once))["fit"]
+
+
+@pytest.mark.parametrize(
+    ("jitter", "base", "cap"), [("none", "4s", "60s"), ("equal", "2s", "30s"), ("full", "0s", "60s")]
+)
+def test_kubeflow_waits_no_longer_than_the_policy_may_draw(jitter: Any, base: str, cap: str) -> None:
+    """Where that is nothing, the longest delay is not: on a cluster it would allow no other attempt."""
+    retry = RetryPolicy(attempts=3, base_s=4, cap_s=60, jitter=jitter)
+    node = Node("fit", "churn.py:fit", options=StepOptions(retry=retry))
+    assert tasks(graph(node))["fit"]["retryPolicy"] == {
+        "maxRetryCount": 2, "backoffDuration": base, "backoffFactor": 2.0, "backoffMaxDuration": cap,
+    }  # fmt: skip
+
+
+def test_a_first_delay_is_not_longer_than_the_longest() -> None:
+    retry = RetryPolicy(attempts=3, base_s=120, cap_s=60)
+    node = Node("fit", "churn.py:fit", options=StepOptions(retry=retry))
+    assert tasks(graph(node))["fit"]["retryPolicy"]["backoffDuration"] == "60s"
 
 
 def test_secrets_are_names_in_a_kubernetes_secret_for_the_containers_that_need_them() -> None:
@@ -401,6 +420,15 @@ def test_names_that_kubeflow_does_not_take_are_replaced_and_stay_apart() -> None
     assert list(tasks(of)) == ["gr-e", "gr-e-2", "step", "a-b", "a-b-2", "end-2", "steps-2"]
     args = container(of, "step")["args"]
     assert args[args.index("--step") + 1] == "日本"
+
+
+@pytest.mark.parametrize("name", ["churn", "daily_sales", "Daily-Sales", "d" * 70, "___", "x_" * 40])
+def test_the_pipeline_s_name_is_one_that_kubeflow_takes_and_nobody_else_has(name: str) -> None:
+    found = compiled(CHURN, name=name)[0]["pipelineInfo"]["name"]
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", found)
+    assert len(found) <= 56
+    assert (found == name) is (name == "churn")
+    assert found != compiled(CHURN, name=name + "_")[0]["pipelineInfo"]["name"]
 
 
 def test_the_head_tells_where_it_comes_from() -> None:

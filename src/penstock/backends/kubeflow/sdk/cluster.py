@@ -14,10 +14,13 @@ import json
 import os
 import sys
 import warnings
+from datetime import datetime, timezone
 from typing import Any
 
 VERSIONS = "2."
 PAGE = 100
+PARAMETERS = {"penstock_logical_time": "[[ScheduledTime.2006-01-02T15:04:05Z]]"}
+_FROM = "; takes over from "
 
 
 def main() -> int:
@@ -63,36 +66,103 @@ def deploy(client: Any, request: dict[str, Any]) -> dict[str, Any]:
     found = version_id(client, pipeline, version)
     if found is None:
         found = client.upload_pipeline_version(file, version, pipeline_id=pipeline).pipeline_version_id
-    scheduled = _scheduled(client, request, pipeline, found)
-    return {"pipeline": pipeline, "version": found, "new": is_new, "scheduled": scheduled}
+    return {"pipeline": pipeline, "version": found, "new": is_new, **_scheduled(client, request, pipeline, found)}
 
 
-def _scheduled(client: Any, request: dict[str, Any], pipeline: str, version: str) -> str:
-    """The recurring run: made before the ones of older versions are removed, so that there is always one."""
+def _scheduled(client: Any, request: dict[str, Any], pipeline: str, version: str) -> dict[str, Any]:
+    """The recurring run: the one that is there, where it is what is wanted; otherwise a new one in its place.
+
+    A new one is made disabled, and is enabled when the older ones are not any more: so two never start runs at the same
+    time. One that was disabled by hand is followed by one that is. The older ones go last: as long as they are there, a
+    disabled one that takes over from them is one whose deployment was interrupted.
+    """
     wanted = request["schedule"]
-    older = [
+    there = [
         each
         for each in _all(client.list_recurring_runs, "recurring_runs", filter=_named(request["name"]))
         if each.display_name == request["name"]
     ]
-    kept = None
-    if wanted is not None:
+    if wanted is None:
+        for each in there:
+            client.delete_recurring_run(each.recurring_run_id)
+        return {"scheduled": "", "enabled": False}
+    names = {each.recurring_run_id for each in there}
+    enabled = not there or any(_is_enabled(each) or _takes_over(each) in names for each in there)
+    kept = next((each for each in there if _is_wanted(each, request, version)), None)
+    older = [each for each in there if each is not kept]
+    if kept is None:
         kept = client.create_recurring_run(
             experiment_id=_experiment(client),
             job_name=request["name"],
-            description=f"made by penstock: version {request['version']}",
+            description=_described(request) + (f"{_FROM}{older[0].recurring_run_id}" if enabled and older else ""),
             cron_expression=wanted["cron"],
-            start_time=wanted["start"] or None,
+            start_time=_start(wanted, older),
             max_concurrency=wanted["most"],
             no_catchup=not wanted["catch_up"],
-            params={"penstock_logical_time": "[[ScheduledTime.2006-01-02T15:04:05Z]]"},
+            params=PARAMETERS,
             pipeline_id=pipeline,
             version_id=version,
+            enabled=enabled and not older,
             enable_caching=None,
-        ).recurring_run_id
+        )
+    for each in older:
+        if _is_enabled(each):
+            client.disable_recurring_run(each.recurring_run_id)
+    if enabled and not _is_enabled(kept):
+        client.enable_recurring_run(kept.recurring_run_id)
     for each in older:
         client.delete_recurring_run(each.recurring_run_id)
-    return kept or ""
+    return {"scheduled": kept.recurring_run_id, "enabled": enabled}
+
+
+def _is_wanted(there: Any, request: dict[str, Any], version: str) -> bool:
+    """Whether it starts the same runs. Its own start may be a later one, for it may have come in place of another: what
+    was asked for stands in its description."""
+    wanted, trigger, reference = request["schedule"], there.trigger, there.pipeline_version_reference
+    cron = trigger.cron_schedule if trigger is not None else None
+    return bool(
+        cron is not None
+        and reference is not None
+        and reference.pipeline_version_id == version
+        and cron.cron == wanted["cron"]
+        and cron.end_time is None
+        and int(there.max_concurrency or 0) == wanted["most"]
+        and bool(there.no_catchup) == (not wanted["catch_up"])
+        and (there.description or "").partition(_FROM)[0] == _described(request)
+    )
+
+
+def _described(request: dict[str, Any]) -> str:
+    start = request["schedule"]["start"] or "its deployment"
+    return f"made by penstock: version {request['version']}, from {start} on"
+
+
+def _is_enabled(there: Any) -> bool:
+    return bool(there.status != "DISABLED")
+
+
+def _takes_over(there: Any) -> str:
+    """The recurring run that it was made in place of, to be enabled then."""
+    return (there.description or "").partition(_FROM)[2]
+
+
+def _start(wanted: dict[str, Any], older: list[Any]) -> str | None:
+    """From when on it counts; None, for Kubeflow, is the moment when it is made.
+
+    Times that are over are for the first one to catch up on: what came before this one has run them. And without
+    catching up, Kubeflow would still run the last of them.
+    """
+    if not wanted["start"]:
+        return None
+    now = datetime.now(timezone.utc)  # noqa: UP017 - the SDK's interpreter may be an older one
+    is_first = all(_starts_after(now, each) for each in older)
+    is_to_come = datetime.fromisoformat(wanted["start"].replace("Z", "+00:00")) > now
+    return wanted["start"] if is_to_come or (wanted["catch_up"] and is_first) else None
+
+
+def _starts_after(now: datetime, there: Any) -> bool:
+    cron = there.trigger.cron_schedule if there.trigger is not None else None
+    return cron is not None and cron.start_time is not None and cron.start_time > now
 
 
 def submit(client: Any, request: dict[str, Any]) -> dict[str, Any]:
