@@ -56,7 +56,7 @@ _RETRIES: Declarations = {
     ),
     "retry.base": supported("retryPolicy.backoffDuration"),
     "retry.factor": supported("retryPolicy.backoffFactor"),
-    "retry.cap": supported("retryPolicy.backoffMaxDuration"),
+    "retry.cap": emulated("Kubeflow's delay does not grow where it would outgrow it; the launcher waits for the rest"),
     "retry.jitter": emulated("the launcher waits in the container for the time that it drew"),
     "retry.on": emulated("Kubeflow knows no exceptions: the launcher ends further attempts at once, uncounted"),
     "retry.not_on": emulated("Kubeflow knows no exceptions: the launcher ends further attempts at once, uncounted"),

@@ -7,10 +7,11 @@ Tests parse the result into those protobufs, and load it with the SDK.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import log
 from typing import Any
 
 from ...core.jsonvalue import loads
-from ...graph import Node, Output, Param, Scope, outputs_in
+from ...graph import Node, Output, Param, RetryPolicy, Scope, outputs_in
 from ...graph.graph import Argument, Fields, Many, Mapping
 from ...ports.backend import Blueprint
 from .conditions import Conditions, decided_by_kubeflow
@@ -21,6 +22,7 @@ from .names import ENGINE_RUN, INDEX, LOGICAL_TIME, RUN, STATE, pipeline_name
 from .places import END, STEPS, Entry, Layout, Place
 from .wiring import Artifact, Given, Wiring, item_name, list_name
 
+_NEVER_S = 366 * 86400
 _INPUTS_MOST = 64  # artifacts that one task takes natively: all of them travel as one argument of a command
 _ENGINE_RUN = Given({"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}, "STRING")
 
@@ -260,27 +262,28 @@ def _definitions(parameters: dict[str, str], artifacts: dict[str, Artifact]) -> 
 
 
 def _retry_policy(node: Node) -> dict[str, Any] | None:
-    """Kubeflow waits for the least that the policy may draw; with jitter the launcher waits for what it drew beyond."""
+    """Kubeflow never waits longer than the policy may draw; the launcher waits for the rest.
+
+    Kubeflow's "longest delay" is no such thing on a cluster: Argo takes it for a deadline, counted from the first
+    attempt's start. So it is out of reach, and where delays would outgrow the policy's cap they do not grow here. Argo
+    counts in whole seconds, and by whole numbers.
+    """
     retry = node.options.retry
     if retry is None or retry.attempts < 2:
         return None
     least = {"none": 1.0, "equal": 0.5, "full": 0.0}[retry.jitter]
     return {
         "maxRetryCount": retry.attempts - 1,
-        "backoffDuration": _seconds(min(retry.base_s, retry.cap_s) * least),
-        "backoffFactor": float(retry.factor),
-        # Never "0s": on a cluster Argo counts it from the first attempt's start, and would allow no second one.
-        "backoffMaxDuration": _seconds(retry.cap_s * (least or 1.0)),
+        "backoffDuration": f"{int(min(retry.base_s, retry.cap_s) * least)}s",
+        "backoffFactor": 1.0 if _outgrows_cap(retry) else float(max(int(retry.factor), 1)),
+        "backoffMaxDuration": f"{_NEVER_S}s",
     }
 
 
-def _seconds(seconds: float) -> str:
-    """A protobuf Duration.
-
-    >>> _seconds(2), _seconds(0.25), _seconds(0)
-    ('2s', '0.25s', '0s')
-    """
-    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+def _outgrows_cap(retry: RetryPolicy) -> bool:
+    if retry.factor <= 1 or retry.base_s <= 0:
+        return False
+    return (retry.attempts - 2) * log(retry.factor) > log(retry.cap_s / retry.base_s) + 1e-9
 
 
 def _parameters_in(node: Node) -> set[str]:

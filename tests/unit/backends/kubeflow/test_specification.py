@@ -187,24 +187,27 @@ def test_a_limit_that_grows_is_the_largest_one_from_the_start() -> None:
 
 
 def test_retries_with_their_backoff() -> None:
-    retry = RetryPolicy(attempts=5, base_s=0.5, factor=3, cap_s=60)
+    retry = RetryPolicy(attempts=5, base_s=1.5, factor=3.5, cap_s=120)
     node = Node("fit", "churn.py:fit", options=StepOptions(retry=retry))
     assert tasks(graph(node))["fit"]["retryPolicy"] == {
-        "maxRetryCount": 4, "backoffDuration": "0.5s", "backoffFactor": 3.0, "backoffMaxDuration": "60s",
+        "maxRetryCount": 4, "backoffDuration": "1s", "backoffFactor": 3.0, "backoffMaxDuration": "31622400s",
     }  # fmt: skip
     once = Node("fit", "churn.py:fit", options=StepOptions(retry=RetryPolicy(attempts=1)))
     assert "retryPolicy" not in tasks(graph(once))["fit"]
 
 
-@pytest.mark.parametrize(
-    ("jitter", "base", "cap"), [("none", "4s", "60s"), ("equal", "2s", "30s"), ("full", "0s", "60s")]
-)
-def test_kubeflow_waits_no_longer_than_the_policy_may_draw(jitter: Any, base: str, cap: str) -> None:
-    """Where that is nothing, the longest delay is not: on a cluster it would allow no other attempt."""
-    retry = RetryPolicy(attempts=3, base_s=4, cap_s=60, jitter=jitter)
+@pytest.mark.parametrize(("jitter", "base"), [("none", "4s"), ("equal", "2s"), ("full", "0s")])
+@pytest.mark.parametrize(("attempts", "factor"), [(3, 2.0), (5, 2.0), (6, 1.0)])
+def test_kubeflow_waits_no_longer_than_the_policy_may_draw(
+    jitter: Any, base: str, attempts: int, factor: float
+) -> None:
+    """Its longest delay is a deadline for all attempts on a cluster, so it is none; what outgrew the cap stays."""
+    retry = RetryPolicy(attempts=attempts, base_s=4, cap_s=32, jitter=jitter)
     node = Node("fit", "churn.py:fit", options=StepOptions(retry=retry))
-    assert tasks(graph(node))["fit"]["retryPolicy"] == {
-        "maxRetryCount": 2, "backoffDuration": base, "backoffFactor": 2.0, "backoffMaxDuration": cap,
+    found = tasks(graph(node))["fit"]["retryPolicy"]
+    assert found == {
+        "maxRetryCount": attempts - 1, "backoffDuration": base, "backoffFactor": factor,
+        "backoffMaxDuration": "31622400s",
     }  # fmt: skip
 
 
