@@ -238,6 +238,24 @@ def test_a_run_keeps_its_graph_when_the_pipeline_is_deployed_again(lab: Lab) -> 
     assert lab.server.wait_for_run("sleeping", run)["state"] == "success"
 
 
+def test_a_step_that_a_new_deployment_starts_too_early_says_so_and_clearing_it_finishes_the_run(lab: Lab) -> None:
+    watching = lab.start("run", "shop.py:sleeping", "--on", "airflow", "--json", "--seconds", "25")
+    pids(lab)
+    lab.write("shop.py", SHOP.replace("return total([nap(seconds)])", "nap(seconds)\n    return total([5])"))
+    lab.penstock("deploy", "shop.py:sleeping", "--on", "airflow")
+    out, _ = watching.communicate(timeout=120)
+    run = json.loads(lab.penstock("ls", "--json").stdout)[0]["run"]
+    assert lab.server.wait_for_run("sleeping", run)["state"] == "failed", out
+    told = lab.server.logs("sleeping", run, "total")
+    assert "step total did not start: something that it needs is not done yet" in told
+    assert f"needs in run {run} is not done" in told
+    body = {"dry_run": False, "dag_run_id": run, "only_failed": True, "include_downstream": True}
+    lab.server.ask("POST", "dags/sleeping/clearTaskInstances", body)
+    assert lab.server.wait_for_run("sleeping", run)["state"] == "success"
+    assert lab.states(run) == {"nap": "succeeded", "total": "succeeded"}
+    assert json.loads(lab.penstock("artifact", "get", run, "total").stdout) == 1  # of `nap`, as in the run's own graph
+
+
 def test_two_deployments_at_once_leave_a_file_and_the_manifest_that_belongs_to_it(lab: Lab) -> None:
     def deploy(words: tuple[str, str]) -> None:
         folder, source = words

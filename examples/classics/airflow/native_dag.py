@@ -16,7 +16,7 @@ FOLDER = os.environ.get("PROJECT_DATA", "/srv/wine/data")
 
 @dag(
     dag_id="wine_native",
-    schedule=CronTriggerTimetable("0 3 * * *", timezone="Europe/Paris"),
+    schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"),
     catchup=False,
     params={"minimum": Param(0.9, type="number")},
     tags=["team:cellar"],

@@ -63,7 +63,7 @@ def publish(model: RandomForestClassifier) -> str:
     return str(path.resolve())
 
 
-@pipeline(schedule=Cron("0 3 * * *", tz="Europe/Paris"), tags={"team": "cellar"})
+@pipeline(schedule=Cron("0 3 * * *"), tags={"team": "cellar"})
 def wine(depths: list[int] = [2, 4, 8], minimum: float = 0.9) -> None:
     train, test = split(ingest())
     models = fit.partial(train).map(depth=depths)

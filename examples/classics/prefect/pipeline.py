@@ -69,7 +69,7 @@ def publish(model: SVC) -> str:
     return str(path.resolve())
 
 
-@pipeline(schedule=Cron("0 3 * * *", tz="Europe/Paris"), tags={"team": "post"})
+@pipeline(schedule=Cron("0 3 * * *"), tags={"team": "post"})
 def digits(strengths: list[float] = [0.01, 0.1, 1.0, 10.0], minimum: float = 0.9) -> None:
     seen, unseen = split(clean(read()))
     models = train.partial(seen).map(strength=strengths)

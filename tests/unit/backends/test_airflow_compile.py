@@ -6,7 +6,9 @@ import ast
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -94,6 +96,21 @@ def one(**options: Any) -> Graph:
     return Graph.checked(
         pipeline="one", target="f.py:one", nodes=(Node("a", "f.py:a", options=StepOptions(**options)),)
     )
+
+
+def step_class(text: str) -> Any:
+    """The file's `Step`, above an operator that only keeps what it is given, as Airflow's own does."""
+
+    class Operator:
+        execution_timeout: timedelta | None = None
+
+        def __init__(self, **options: Any) -> None:
+            vars(self).update(options)
+
+    (found,) = (each for each in ast.parse(text).body if isinstance(each, ast.ClassDef) and each.name == "Step")
+    names: dict[str, Any] = {"Penstock": Operator, "AirflowException": RuntimeError}
+    exec(compile(ast.Module([found], []), "dag.py", "exec"), names)
+    return names["Step"]
 
 
 # -- the file ----------------------------------------------------------------------------------------------------
@@ -203,11 +220,48 @@ def test_the_backstop_lies_behind_every_attempt_that_the_launcher_may_wait_for()
     assert seconds > 3 * 90 + 2 * 60
 
 
-def test_pods_ask_for_resources_and_are_capped_where_growing_ends() -> None:
+def test_pods_ask_for_resources_and_are_capped_above_where_growing_ends() -> None:
     needs = calls(compiled(form="kubernetes"), "step")["first"]["needs"]
-    assert ast.literal_eval(needs) == {"cpu": 0.5, "memory": "8Gi", "gpu": 1, "memory_limit": "4Gi"}
+    assert ast.literal_eval(needs) == {"cpu": 0.5, "memory": "8Gi", "gpu": 1, "memory_limit": "4352Mi"}
     first = calls(compiled(form="docker"), "step")["first"]
-    assert (first["gpus"], first["mem_limit"]) == ("1", str(4 * 2**30))
+    assert (first["gpus"], first["mem_limit"]) == ("1", str((4096 + 256) * 2**20))
+
+
+def test_a_container_has_room_for_the_launcher_above_the_limit_of_its_step() -> None:
+    """They share a cgroup: at the step's own limit the kernel would kill the launcher before it records why."""
+    graph = one(limits=LimitPolicy(memory_bytes=2**30))
+    assert calls(compiled(graph, "docker"), "step")["a"]["mem_limit"] == str(2**30 + 256 * 2**20)
+    needs = calls(compiled(graph, "kubernetes"), "step")["a"]["needs"]
+    assert ast.literal_eval(needs) == {"memory_limit": "1280Mi"}
+    for form in ("docker", "kubernetes"):
+        told = check("airflow", AirflowBackend().declarations(blueprint(graph, form)), graph, demands(graph), ())
+        assert ["256 MiB" in row.verdict.how for row in told.rows if row.demand.feature == "limits.memory"] == [True]
+
+
+@pytest.mark.parametrize("form", ["docker", "kubernetes"])
+def test_a_limit_that_grows_without_an_end_is_none_of_the_container(form: str) -> None:
+    graph = one(limits=LimitPolicy(memory_bytes=2**30, on_out_of_memory=Growth(2.0)))
+    assert "limit" not in str(calls(compiled(graph, form), "step")["a"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("index", "elements"), [("", 1), ("2.0", 1), ("0,1,2", 3)])
+def test_the_backstop_of_a_chunk_is_that_of_each_of_its_elements_together(form: str, index: str, elements: int) -> None:
+    step = step_class(compiled(form=form))(step="fit", index=index, execution_timeout=timedelta(minutes=2))
+    step.pre_execute({})
+    assert step.execution_timeout == elements * timedelta(minutes=2)
+    unbounded = step_class(compiled(form=form))(step="fit", index=index)
+    unbounded.pre_execute({})
+    assert unbounded.execution_timeout is None
+
+
+def test_a_step_that_airflow_starts_too_early_says_what_happened_and_what_to_do() -> None:
+    step = step_class(compiled())(step="fit", index="3")
+    step.command = lambda *words: 4
+    with pytest.raises(RuntimeError, match=r"step fit\[3\] did not start: .* is not done yet") as caught:
+        step.execute({"ti": SimpleNamespace(try_number=1)})
+    for advice in ("deployed again", "Clear this task", "`penstock resume`"):
+        assert advice in str(caught.value)
 
 
 def test_pods_take_the_secret_and_the_accelerator_of_the_profile() -> None:

@@ -107,7 +107,7 @@ def _places(blueprint: Blueprint, form: str) -> Declarations:
             "resources.cpu": requests,
             "resources.memory": requests,
             "resources.gpu": supported(f"the pod's limit of {blueprint.accelerator or GPU}"),
-            "limits.memory": supported("the pod's limit, and the launcher below it"),
+            "limits.memory": supported("the launcher, and 256 MiB above it, which it needs itself, the pod's limit"),
             "secret": emulated(
                 f"the launcher reads it in the pod, from the Kubernetes secret '{blueprint.secret or 'penstock'}'"
             ),
@@ -120,7 +120,7 @@ def _places(blueprint: Blueprint, form: str) -> Declarations:
             "resources.cpu": nowhere,
             "resources.memory": nowhere,
             "resources.gpu": supported("device_requests"),
-            "limits.memory": supported("mem_limit, and the launcher below it"),
+            "limits.memory": supported("the launcher, and 256 MiB above it, which it needs itself, mem_limit"),
             "secret": emulated("the launcher reads it in the container, which gets the worker's variable of that name"),
         }
     return {

@@ -13,6 +13,7 @@ from ...ports.backend import Blueprint
 from .literals import statement
 
 GPU = "nvidia.com/gpu"
+_OVERHEAD_BYTES = 256 << 20  # the launcher beside a step that is held to its own limit
 # Of the worker's environment, what a container gets besides the secrets and the variables that steps name.
 _PASSED = (
     "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
@@ -74,10 +75,15 @@ def container_options(options: StepOptions, form: str) -> dict[str, Any]:
 
 
 def _most_memory(limits: LimitPolicy) -> int | None:
-    """A limit that grows after an attempt that went over it is the launcher's; the container's is where that ends."""
-    if limits.memory_bytes is None or limits.on_out_of_memory is None:
-        return limits.memory_bytes
-    return limits.on_out_of_memory.cap_bytes
+    """The container's limit: what the launcher may ever allow the step, and room for the launcher itself.
+
+    Without that room the kernel strikes first, and takes the launcher along before it has recorded why. A limit that
+    grows after an attempt that went over it is the launcher's; the container's is where that ends.
+    """
+    most = limits.memory_bytes
+    if most is not None and limits.on_out_of_memory is not None:
+        most = limits.on_out_of_memory.cap_bytes
+    return None if most is None else most + _OVERHEAD_BYTES
 
 
 def _variables(graph: Graph) -> set[str]:
