@@ -283,12 +283,12 @@ def test_two_deployments_at_once_leave_a_file_and_the_manifest_that_belongs_to_i
 
 def test_a_file_that_airflow_cannot_import_is_told_in_its_words(lab: Lab) -> None:
     far = {
-        "PENSTOCK_FORM": "docker", "PENSTOCK_IMAGE": "localhost/none:1", "PENSTOCK_ARTIFACTS": "memory://ml",
+        "PENSTOCK_FORM": "kubernetes", "PENSTOCK_IMAGE": "localhost/none:1", "PENSTOCK_ARTIFACTS": "memory://ml",
         "PENSTOCK_RUNS": lab.server.database.create_database(),
     }  # fmt: skip
     told = lab.penstock("deploy", "shop.py:mending", "--on", "airflow", "--name", "no_provider", fails=True, more=far)
     assert "Airflow cannot read no_provider_dag.py" in told.stderr
-    assert "docker" in told.stderr
+    assert "cncf" in told.stderr
 
 
 def test_a_pool_that_airflow_does_not_know_is_named_with_the_command_that_makes_it(lab: Lab) -> None:
