@@ -22,7 +22,7 @@ from penstock.ports.records import RunState
 from penstock.wiring import backends, submitting
 from penstock.wiring.backends import blueprint, planned
 from penstock.wiring.joining import Joining, joined
-from penstock.wiring.manifest import manifest_text
+from penstock.wiring.manifest import manifest_text, read_manifest
 from penstock.wiring.runner import find_run
 from penstock.wiring.submitting import EngineRunner, Submitted, handover, request_cancel
 
@@ -222,6 +222,19 @@ def test_a_login_in_the_endpoint_is_refused_and_not_shown(lab: Lab, notes: Notes
         blueprint(settings, submit(lab).graph)
     assert "hunter2" not in str(caught.value) + str(caught.value.hint)
     assert "hunter2" not in manifest_text(settings, submit(lab).graph)
+
+
+def test_a_store_that_a_container_cannot_reach_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    class EndpointConnectionError(Exception):
+        """As botocore has it: no OSError."""
+
+    def away(*words: Any, **more: Any) -> Any:
+        raise EndpointConnectionError("Could not connect to the endpoint URL")
+
+    monkeypatch.setattr("fsspec.open", away)
+    with pytest.raises(StoreUnavailableError, match="cannot be read: Could not connect") as caught:
+        read_manifest("s3://lake/m.json")
+    assert "the container itself" in str(caught.value.hint)
 
 
 # -- a run log that is away ----------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         settings = {
             **store.environment, **service.environment, "PENSTOCK_RUNS": database.create_database(),
             "PENSTOCK_ARTIFACTS": f"{store.url}/penstock", "PENSTOCK_IMAGE": image, "PENSTOCK_FORM": "docker",
+            "PENSTOCK_NETWORK": "host",
             "SHOP_TOKEN": TOKEN,
         }  # fmt: skip
         try:

@@ -101,6 +101,7 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     form: str = ""  # where steps run: "subprocess", "docker", "kubernetes", …; "" = the backend's default
     endpoint: str = ""  # URL of the engine's API
     secret: str = ""  # Kubernetes: the secret that containers take their environment from; "" = "penstock"
+    network: str = ""  # Docker: the network that containers join; "" = Docker's own default
     accelerator: str = ""  # Kubernetes: what `gpu=1` asks for; "" = nvidia.com/gpu
     source: str = ""  # the file as the user named it, for the head of generated files
     version: str = ""  # of penstock

@@ -61,6 +61,7 @@ def blueprint(
         form=settings.form,
         endpoint=settings.endpoint,
         secret=settings.secret,
+        network=settings.network,
         accelerator=settings.accelerator,
         source=source or graph.target.partition(":")[0],
         version=metadata.version("penstock"),

@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     dags: str = ""  # the folder that Airflow reads
     python: str = ""  # the interpreter that steps run in; "" = this one
     secret: str = ""  # Kubernetes: the secret that containers take their environment from
+    network: str = ""  # Docker: the network that steps' containers join; "" = Docker's own default
     accelerator: str = ""  # Kubernetes: what `gpu=1` asks for; "" = nvidia.com/gpu
     engine_python: str = ""  # the interpreter that has the engine's own library, where submitting needs it
     trusted_types: tuple[str, ...] = ()  # what a registered model may contain besides scikit-learn's own classes
@@ -60,7 +61,8 @@ class Workers:
 _KEYS: dict[str, type] = {
     "runs": str, "artifacts": str, "tracking": str, "workers": Workers, "durability": str, "seed": int, "home": str,
     "backend": str, "image": str, "form": str, "endpoint": str, "dags": str, "python": str, "engine_python": str,
-    "secret": str, "accelerator": str, "trusted_types": list, "allow_pickle": bool, "hidden_inputs": str,
+    "secret": str, "network": str, "accelerator": str, "trusted_types": list, "allow_pickle": bool,
+    "hidden_inputs": str,
     "pools": dict,
 }  # fmt: skip
 

@@ -87,7 +87,8 @@ def publish_manifest(settings: Settings, text: str) -> str:
     try:
         with fsspec.open(url, "wb", auto_mkdir=True) as file:
             file.write(text.encode())
-    except (OSError, ImportError) as error:
+    except Exception as error:
+        # Whatever a client of some object store raises: many of them have a root of their own for that.
         raise StoreUnavailableError(
             f"the manifest cannot be written to {url}: {error}",
             hint="check the setting `artifacts` and its credentials",
@@ -105,8 +106,11 @@ def _content(uri: str) -> bytes:
             return bytes(file.read())
     except FileNotFoundError:
         raise
-    except (OSError, ImportError) as error:
-        raise StoreUnavailableError(f"the manifest at {uri} cannot be read: {error}") from error
+    except Exception as error:
+        raise StoreUnavailableError(
+            f"the manifest at {uri} cannot be read: {error}",
+            hint="can this process reach that store? In a container 127.0.0.1 is the container itself",
+        ) from error
 
 
 def read_manifest(uri: str, digest: str = "") -> Manifest:

@@ -264,6 +264,11 @@ def test_a_step_that_airflow_starts_too_early_says_what_happened_and_what_to_do(
         assert advice in str(caught.value)
 
 
+def test_containers_join_the_network_of_the_profile() -> None:
+    assert "NETWORK = None" in compiled(form="docker")
+    assert 'NETWORK = "ml_default"' in compiled(form="docker", network="ml_default")
+
+
 def test_pods_take_the_secret_and_the_accelerator_of_the_profile() -> None:
     text = compiled(form="kubernetes")
     assert 'SECRET = "penstock"' in text

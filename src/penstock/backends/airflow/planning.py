@@ -24,7 +24,8 @@ _LONGEST = 200  # of a task's whole id; Airflow allows 250
 _TAKEN = frozenset(keyword.kwlist) | {
     "Asset", "AssetOrTimeSchedule", "AIRFLOW", "AirflowException", "AirflowFailException", "AirflowSkipException",
     "AS_WRITTEN", "BaseOperator", "CronTriggerTimetable", "DIGEST", "DockerOperator", "Elements", "End", "IMAGE",
-    "KubernetesPodOperator", "MANIFEST", "PASSED", "PYTHON", "Param", "Path", "Penstock", "ROOT", "Step", "TaskGroup",
+    "KubernetesPodOperator", "MANIFEST", "PASSED", "PYTHON", "Param", "Path", "Penstock", "NETWORK", "ROOT",
+    "ACCELERATOR", "SECRET", "Step", "TaskGroup",
     "TemporaryDirectory", "ZoneInfo", "conf", "dag", "datetime", "elements", "end", "json", "k8s", "os", "pod",
     "step", "subprocess", "timedelta",
 }  # fmt: skip

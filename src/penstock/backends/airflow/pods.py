@@ -45,6 +45,7 @@ def container_constants(blueprint: Blueprint, form: str) -> list[str]:
     if form == "docker":
         names = tuple(sorted({*_PASSED, *secret_names(blueprint.graph), *_variables(blueprint.graph)}))
         lines += ["# of the worker's environment, what a container gets", statement(names, head="PASSED = ")]
+        lines.append(statement(blueprint.network, head="NETWORK = ") if blueprint.network else "NETWORK = None")
     else:
         secret = statement(blueprint.secret or "penstock", head="SECRET = ")
         lines += ["# of Kubernetes, where there is one: its keys are variables of every step", secret]
