@@ -368,12 +368,6 @@ def reader() -> int: return read()
     assert lab.server.wait_for_run("reader", started)["state"] == "success"
 
 
-def test_the_classic_written_by_hand_is_a_dag_that_airflow_reads(lab: Lab) -> None:
-    source = Path(__file__).parents[2] / "examples" / "classics" / "airflow" / "native_dag.py"
-    (lab.server.dags / "native_dag.py").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    assert lab.server.wait_for_dag("wine_native")["dag_id"] == "wine_native"
-
-
 def test_where_nothing_listens_the_endpoint_and_the_fix_are_named(lab: Lab) -> None:
     nowhere = {"PENSTOCK_ENDPOINT": "http://127.0.0.1:9"}
     told = lab.penstock("deploy", "shop.py:mending", "--on", "airflow", fails=True, more=nowhere)

@@ -23,12 +23,12 @@ FOLDER = os.environ.get("PROJECT_DATA", "/srv/wine/data")
 )
 def wine():
     @task.external_python(python=PYTHON, retries=3, retry_delay=timedelta(seconds=2), retry_exponential_backoff=2.0)
-    def ingest(folder, run_id):
+    def ingest(folder, run):
         from pathlib import Path
 
         from sklearn.datasets import load_wine
 
-        path = Path(folder) / run_id / "wine.csv"
+        path = Path(folder) / run / "wine.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         load_wine(as_frame=True).frame.to_csv(path, index=False)
         return str(path)
