@@ -25,6 +25,8 @@ from engines.prefect import Prefect
 
 from . import airflow_lab, kubeflow_lab, prefect_lab
 
+pytestmark = pytest.mark.long
+
 FOLDER = Path(__file__).parents[2] / "examples" / "classics"
 ENGINES = ("airflow", "prefect", "kubeflow")
 

@@ -24,7 +24,7 @@ from .exits import Exit
 T = TypeVar("T")
 ENGINE_STATES = {"succeeded": None, "failed": RunState.FAILED, "cancelled": RunState.CANCELLED}  # as engines end runs
 RUN_EXITS = {RunState.SUCCEEDED: Exit.OK, RunState.CANCELLED: Exit.INTERRUPTED}  # of a run that was closed; else 1
-AGAIN_S, _AWAY_S = 1.0, 120.0  # between two looks at a run log that is away; for how long
+AGAIN_S, _AWAY_S = 1.0, 45.0  # between two looks at a run log that is away; for how long
 _BACK_S = 15.0  # how long a run log that was there a moment ago is waited for
 
 
