@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import installing
 from .airflow import airflow
-from .places import EngineError
+from .places import EngineError, program
 from .prefect import prefect
 
 
@@ -41,13 +41,27 @@ def _start(engine: str, dags: Path | None) -> None:
             if engine == "airflow":
                 with airflow(folder, dags=(dags or folder / "dags").resolve(), triggerer=True) as server:
                     print(f"{server.url}  DAG files: {server.dags}", flush=True)
+                    _show_profile("airflow", endpoint=server.url, dags=str(server.dags))
                     threading.Event().wait()
             else:
                 with prefect(folder, ui=True) as served:
                     print(f"{served.url}  for a flow: export PREFECT_API_URL={served.api_url}", flush=True)
+                    worker = f"{program('prefect', 'prefect')} worker start --pool penstock"
+                    print(f"for `penstock run`, a worker: PREFECT_API_URL={served.api_url} {worker}", flush=True)
+                    _show_profile("prefect", endpoint=served.api_url)
                     threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped")
+
+
+def _show_profile(engine: str, **settings: str) -> None:
+    """What goes into penstock.toml: `penstock run FILE.py --profile ENGINE`."""
+    lines = [
+        f"[profiles.{engine}]",
+        f'backend = "{engine}"',
+        *(f'{key} = "{value}"' for key, value in settings.items()),
+    ]
+    print("\n".join(["for penstock.toml:", *(f"  {line}" for line in lines)]), flush=True)
 
 
 def _arguments() -> argparse.Namespace:

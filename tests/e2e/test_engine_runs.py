@@ -5,6 +5,8 @@ The engine here only takes notes; the commands that a real one starts are run by
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ import pytest
 
 from penstock.backends import local
 from penstock.cli.commands import exec_steps
-from penstock.core.errors import ConfigError, RefusedError, StoreUnavailableError, UsageError
+from penstock.core.errors import BackendError, ConfigError, RefusedError, StoreUnavailableError, UsageError
+from penstock.engine.listener import Silent
 from penstock.engine.processes import StepExit
 from penstock.engine.single import StepSession
 from penstock.ports.backend import Blueprint, Bundle, Declarations, EngineRun, EngineState, Places, refused
+from penstock.ports.events import Change
 from penstock.ports.records import RunState
 from penstock.wiring import backends, submitting
 from penstock.wiring.backends import blueprint, planned
@@ -25,6 +29,7 @@ from penstock.wiring.joining import Joining, joined
 from penstock.wiring.manifest import manifest_text, read_manifest
 from penstock.wiring.runner import find_run
 from penstock.wiring.submitting import EngineRunner, Submitted, handover, request_cancel
+from penstock.wiring.worker import MODULE
 
 from .engine_lab import Lab
 
@@ -222,6 +227,73 @@ def test_a_login_in_the_endpoint_is_refused_and_not_shown(lab: Lab, notes: Notes
         blueprint(settings, submit(lab).graph)
     assert "hunter2" not in str(caught.value) + str(caught.value.hint)
     assert "hunter2" not in manifest_text(settings, submit(lab).graph)
+
+
+def test_an_image_of_other_code_is_refused_and_never_a_hit(lab: Lab, notes: Notes) -> None:
+    told = submit(lab)
+    code = {"steps": dict.fromkeys(told.record.code["steps"], "0" * 64)}
+    record = msgspec.structs.replace(told.record, code=code)
+    ours = session(lab, told, told.record.id)
+    steps = StepSession(
+        ours.graph, record, ours.store, ours.services, worker_module=MODULE, engine="prefect", in_image=True
+    )
+    SESSIONS.append(steps)
+    assert steps.execute("first", "", None)[0] is StepExit.FAILED
+    steps.catch_up()
+    run = steps.view.step("first")
+    assert run.failure is not None
+    assert "the image has other code for" in run.failure.message
+    assert "penstock build" in (run.failure.hint or "")
+    assert lab.ran() == []
+
+
+def test_an_image_of_the_same_code_runs_it(lab: Lab, notes: Notes) -> None:
+    told = submit(lab)
+    ours = session(lab, told, told.record.id)
+    steps = StepSession(
+        ours.graph, told.record, ours.store, ours.services, worker_module=MODULE, engine="prefect", in_image=True
+    )
+    SESSIONS.append(steps)
+    assert steps.execute("first", "", None)[0] is StepExit.DONE
+
+
+def test_what_happened_before_a_resume_is_not_told_again(lab: Lab, notes: Notes) -> None:
+    told = failed(lab, notes)
+    (lab.root / "mended").touch()
+    again = resume(lab, told.record.id)
+    steps = session(lab, again, f"{told.record.id}.2")
+    steps.execute("second", "", None)
+    exec_steps._answered(steps, {"end": ""})
+    heard: list[str] = []
+
+    class Told(Silent):
+        def event(self, change: Change) -> None:
+            heard.append(type(change.event).__name__)
+
+    project = lab.project()
+    run = EngineRunner(project.settings, "prefect", project).follow(again, Told())
+    assert run.state is RunState.SUCCEEDED
+    assert heard == ["AttemptStarted", "StepSucceeded", "RunFinished"]
+
+
+def test_a_run_that_the_engine_would_not_take_says_why(lab: Lab, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: Any) -> Any:
+        raise BackendError("no worker polls the work pool 'penstock'")
+
+    monkeypatch.setattr(notes, "submit", refuse)
+    with pytest.raises(BackendError, match="no worker polls"):
+        submit(lab)
+    assert find_run(lab.project(), "last").error == "no worker polls the work pool 'penstock'"
+
+
+def test_the_last_run_is_not_resumed_when_somebody_has_cancelled_it(lab: Lab, notes: Notes) -> None:
+    told = submit(lab)
+    steps = session(lab, told, told.record.id)
+    exec_steps._answered(steps, {"end": "cancelled"})
+    command = [sys.executable, "-P", "-m", "penstock", "resume"]
+    done = subprocess.run([*command, "last"], cwd=lab.root, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"the last run, {told.record.id}, was cancelled" in done.stderr
 
 
 def test_a_store_that_a_container_cannot_reach_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:

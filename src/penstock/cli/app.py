@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from ..core.errors import DefinitionError, PenstockError, UsageError, did_you_mean
+from .again import again, choose
 from .exits import Exit, exit_of
 from .render import paint, print_json
 from .streams import reader_left, reopen_missing, settle
@@ -155,6 +156,7 @@ def _called(words: Sequence[str]) -> int:
         arguments = parse(parser, words[1:]) if parse is not None else parser.parse(words[1:])
     except SystemExit as leaving:  # --help has been printed
         return int(leaving.code or 0)
+    choose(getattr(arguments, "profile", None))
     return int(module.execute(arguments))
 
 
@@ -212,7 +214,7 @@ def told(error: PenstockError) -> str:
     for each in every:
         text = each.problem if lines else f"{paint(f'error[{each.code}]', 'red', sys.stderr)}: {each.problem}"
         details: list[Any] = [f"at {each.where}" if each.where else None]
-        details += [f"hint: {each.hint}" if each.hint else None]
+        details += [f"hint: {again(each.hint)}" if each.hint else None]
         indent = "  " if lines else ""
         mark = "- " if lines else ""
         lines += (

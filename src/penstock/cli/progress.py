@@ -27,6 +27,7 @@ from ..ports.events import (
     StepSucceeded,
 )
 from ..ports.records import RunRecord, StepRun, StepState
+from .again import again
 from .records import failure_shown
 from .render import counted, paint, shortened, shown_seconds, symbol, without_control
 from .streams import lasting
@@ -439,7 +440,7 @@ def summary_lines(summary: Summary, stream: TextIO) -> list[str]:
     ]
     if summary.output is not None and summary.state == "succeeded":
         lines.append(f"  output: {shortened(summary.output, 200)}")
-    lines += [f"  next: {paint(each, 'bold', stream)}" for each in summary.next]
+    lines += [f"  next: {paint(again(each), 'bold', stream)}" for each in summary.next]
     return lines
 
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from ..ports.records import RunState
 from ..wiring.runs import Run
 from ..wiring.submitting import EngineRunner, Submitted
+from .again import again
 from .exits import Exit
 from .progress import JsonStream, PlainProgress, Quiet, Tally
 from .render import print_json
@@ -68,7 +69,8 @@ def handed_over(arguments: argparse.Namespace, engines: EngineRunner, go: Callab
     try:
         return watched(arguments, lambda how: engines.follow(submitted, how["listener"]))
     except KeyboardInterrupt:
-        sys.stderr.write(f"run {run_id} goes on: penstock show {run_id}; penstock cancel {run_id} stops it\n")
+        told = again(f"run {run_id} goes on: penstock show {run_id}; to stop it: penstock cancel {run_id}")
+        sys.stderr.write(f"{told}\n")
         return Exit.INTERRUPTED
 
 

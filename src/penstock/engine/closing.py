@@ -18,8 +18,9 @@ _PATIENCE_S = 5.0  # for a step whose process is about to record its end
 _LOOK_S = 0.1
 
 
-def close_run(session: StepSession, told: RunState | None = None) -> RunState:
-    """Close the run, if nobody has. `told`: how the engine says that it ended; that it was cancelled counts.
+def close_run(session: StepSession, told: RunState | None = None, because: str = "") -> RunState:
+    """Close the run, if nobody has. `told`: how the engine says that it ended; that it was cancelled counts. `because`:
+    what kept it from beginning there.
 
     A step that never started gets the state that the launcher would have given it; one that could have started, and
     did not, is cancelled, and the run has failed.
@@ -37,7 +38,7 @@ def close_run(session: StepSession, told: RunState | None = None) -> RunState:
         missed = _decide_rest(session)
         session.catch_up()
         state, error = _state(session, told, missed)
-        session.append(RunFinished(at=session.services.clock.now_us(), state=state, error=error))
+        session.append(RunFinished(at=session.services.clock.now_us(), state=state, error=because or error))
     except FencedError:
         session.catch_up()
         if session.view.finished is None or not session.is_ours:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from time import monotonic
 from typing import Protocol
 
 import msgspec
 
 from ..core.clock import Clock
+from ..core.errors import CodeChangedError
 from ..core.ids import slug
 from ..graph import Graph, Node, ResourceRequest
 from ..ports.cluster import Cluster
@@ -22,6 +24,7 @@ from ..ports.events import AttemptFailed, AttemptStarted, RunView, StepBlocked, 
 from ..ports.records import Failure, FailureClass, Fingerprint, HiddenInput, Observation, RunRecord
 from ..ports.runlog import CacheEntry, CacheIndex, CodeText
 from .arguments import Blocked, NotReady, Resolver, Skipped, Unreadable
+from .failure import failure_of
 from .frontier import Item
 from .healing import Healing
 from .outside import Answers, Place, Unseen, look, version_now
@@ -72,6 +75,7 @@ class Launcher:
         self._cluster = cluster  # None: attempts run on this machine, which schedules by no request
         self._clock: Clock = services.clock
         self._fingerprints: dict[str, Fingerprint | None] = {}
+        self.held_to: Mapping[str, str] = {}  # target -> digest of the code that it must have here
         self._parts: dict[str, dict[str, str] | None] = {}
         # Target -> when its files were last looked at, and those that were edited meanwhile.
         self._looked: dict[str, tuple[float, tuple[HiddenInput, ...]]] = {}
@@ -107,14 +111,17 @@ class Launcher:
         match arguments:
             case NotReady():
                 return arguments
-            case Unreadable(_, failure):
+            case Unreadable(_, unread):
                 attempt = self._view.step(name, index).attempts + 1
-                failure = self.healing.explained(Item(name, index), failure)
+                failure = self.healing.explained(Item(name, index), unread)
                 return AttemptFailed(at=now, step=name, index=index, attempt=attempt, failure=failure)
             case Skipped(because):
                 return StepSkipped(at=now, step=name, index=index, because=because)
             case Blocked(because):
                 return StepBlocked(at=now, step=name, index=index, because=because)
+        if (other := self._other_code(node)) is not None:
+            attempt = self._view.step(name, index).attempts + 1
+            return AttemptFailed(at=now, step=name, index=index, attempt=attempt, failure=other)
         parts = self.key_parts(node)
         key = cache_key(parts, arguments) if parts is not None else None
         inputs = {argument: flat_digests(each) for argument, each in arguments.items()}
@@ -220,6 +227,18 @@ class Launcher:
         for name in node.options.env:
             parts[f"env:{name}"] = os.environ.get(name, "")
         return parts
+
+    def _other_code(self, node: Node) -> Failure | None:
+        """An image that was built from other code would run that, or find hits of it, and nobody would notice."""
+        expected, here = self.held_to.get(node.target), self.fingerprint(node.target) if self.held_to else None
+        if expected is None or here is None or here.digest == expected:
+            return None
+        return failure_of(
+            CodeChangedError(
+                f"the image has other code for {node.target} than this run was started with",
+                hint="build it again (penstock build), and name the new image where the old one is named",
+            )
+        )
 
     def fingerprint(self, target: str) -> Fingerprint | None:
         """The code behind a target, remembered in the store so that `why` can show lines."""

@@ -81,6 +81,7 @@ class StepSession:
 
     `engine`: the name of an engine that is not ours. Then nobody else watches the run: attempts that were lost are
     recorded here, delays are kept here, and a request to cancel stops what runs. `told` gets what steps print.
+    `in_image`: code is that of a container image, which may be of another day than the run.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class StepSession:
         engine: str = "",
         engine_run: str = "",
         is_older: bool = False,
+        in_image: bool = False,
         told: Callable[[str], None] | None = None,
     ) -> None:
         self.graph = graph
@@ -104,6 +106,7 @@ class StepSession:
         self.engine = engine
         self.engine_run = engine_run  # the name under which the engine has the run, as far as the caller knows it
         self.is_older = is_older  # the run began with another graph than the one that the engine has now
+        self._in_image = in_image
         self._told = told
         self._seen = 0
         self._begun: dict[Instance, AttemptStarted] = {}  # the newest attempt of each
@@ -118,6 +121,8 @@ class StepSession:
     def launcher(self) -> Launcher:
         if self._launcher is None:
             self._launcher = Launcher(self.graph, self.record, self.view, self.store, self.services)
+            if self._in_image:
+                self._launcher.held_to = self.record.code.get("steps", {})
         return self._launcher
 
     def close(self) -> None:

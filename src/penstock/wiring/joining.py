@@ -28,6 +28,8 @@ from .project import Project
 from .runner import Ask, create_run, pipeline_of
 from .worker import MODULE
 
+_CONTAINERS = ("docker", "kubernetes")  # forms whose steps run in the project's image
+
 
 class Joining(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine's command says of its run."""
@@ -65,6 +67,7 @@ def joined(
         worker_module=MODULE,
         engine=asked.engine,
         engine_run=asked.run or asked.engine_run,
+        in_image=asked.handed is not None or manifest.settings.form in _CONTAINERS,
         is_older=record.manifest != digest_bytes(manifest.graph.to_json()),
         told=told,
     )

@@ -39,6 +39,7 @@ class Submitted(msgspec.Struct, frozen=True):
     plan: Blueprint
     engine_run: EngineRun
     deployed: str = ""  # what was done to get there, in words
+    seen: int = 0  # events of before, which are not told again
 
 
 class EngineRunner:
@@ -102,12 +103,13 @@ class EngineRunner:
         if changed := [target for target, digest in now.items() if began_with.get(target, digest) != digest]:
             raise CodeChangedError(
                 f"the code of run {record.id} has changed since it was started: {', '.join(changed)}",
-                hint=f"`penstock resume {record.id} --with-current-code` on this machine, or a new run there",
+                hint=f"penstock resume {record.id} --on local finishes it here, with the code of now",
             )
         before = handover(project, record)
         plan = self._plan_of(record, graph, before, accepted)
         told = deployed(self._backend, self._settings, plan)
-        epoch = fold(event for _, event in project.store.events(record.id)).epoch
+        happened = project.store.events(record.id)
+        epoch = fold(event for _, event in happened).epoch
         host, key = ENGINE_HOST + self._backend.name, f"{record.id}.{epoch + 1}"
         resumed = RunResumed(
             at=project.clock.now_us(),
@@ -120,7 +122,7 @@ class EngineRunner:
         )
         project.store.append(record.id, epoch, [resumed])
         record = msgspec.structs.replace(record, host=host, pid=0, epoch=epoch + 1)
-        return self._handed_over(record, graph, plan, told, key)
+        return self._handed_over(record, graph, plan, told, key, seen=happened[-1][0])
 
     def _plan_of(self, record: RunRecord, graph: Graph, before: Handover, accepted: Sequence[str]) -> Blueprint:
         """How the engine is to know the pipeline of a run that goes on. What is deployed there is not replaced by an
@@ -143,8 +145,14 @@ class EngineRunner:
         """Watch the run to its end: what happens is read from the run log, whatever engine it happens on."""
         record, graph, store = submitted.record, submitted.graph, self._project.store
         listener, view = listener or Silent(), RunView()
-        listener.begin(record, graph, view)
         seen = texts = 0
+        if submitted.seen:  # resumed: what happened before is known
+            for sequence, event in store.events(record.id):
+                if sequence <= submitted.seen + 1:
+                    seen = sequence
+                    view.apply(event)
+            texts = max((number for number, *_ in store.read_text(record.id)), default=0)
+        listener.begin(record, graph, view)
         state = _Asked(lambda: self._backend.state(submitted.plan, places(self._settings), submitted.engine_run))
         last_read = monotonic()
         while True:
@@ -171,16 +179,19 @@ class EngineRunner:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _handed_over(self, record: RunRecord, graph: Graph, plan: Blueprint, told: str, key: str) -> Submitted:
+    def _handed_over(
+        self, record: RunRecord, graph: Graph, plan: Blueprint, told: str, key: str, seen: int = 0
+    ) -> Submitted:
         parameters = plain_parameters(record.parameters, graph)
         try:
             engine_run = self._backend.submit(plan, places(self._settings), record.id, key, parameters)
         except BaseException as error:
             if not self._may_have_it(plan, key, error):
                 session = _session(self._project, graph, record, self._backend.name)
-                close_run(session, RunState.FAILED)  # nobody will ever run it: it can be resumed
+                because = error.problem if isinstance(error, PenstockError) else ""
+                close_run(session, RunState.FAILED, because)  # nobody will ever run it: it can be resumed
             raise
-        return Submitted(record, graph, plan, engine_run, told)
+        return Submitted(record, graph, plan, engine_run, told, seen)
 
     def _may_have_it(self, plan: Blueprint, key: str, error: BaseException) -> bool:
         """Whether the engine may have taken the run although the answer never came."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...core.errors import ConfigError
 from ...ports.backend import Report, Row, Support
-from ...wiring.backends import report
-from ..engines import add_engine, asked
+from ...wiring.backends import LOCAL, backend_named, report
+from ..engines import Asked, add_engine, asked
 from ..exits import Exit
 from ..render import paint, print_json
 from .run import parse as parse  # the command's flags, the file, the pipeline's own
@@ -41,7 +42,19 @@ def execute(arguments: argparse.Namespace) -> int:
         print_json(_record(answered))
     else:
         _show(answered, every=arguments.all)
+        _tell_what_is_missing(found)
     return Exit.FAILED if answered.refused else Exit.OK
+
+
+def _tell_what_is_missing(found: Asked) -> None:
+    """What keeps it from being compiled, besides what is refused: an image, stores that containers reach."""
+    if found.engine == LOCAL:
+        return
+    try:
+        backend_named(found.engine).compile(found.plan)
+    except ConfigError as error:
+        hint = f"\n    {error.hint}" if error.hint else ""
+        sys.stdout.write(f"not set yet: {error.problem}{hint}\n")
 
 
 def _show(found: Report, *, every: bool) -> None:

@@ -23,7 +23,7 @@ where the engine is, and how steps run there, stands in penstock.toml, best as a
   endpoint = "http://airflow:8080"    # the engine's API
   dags = "/opt/airflow/dags"          # Airflow: the folder that it reads
   runs = "postgresql://ml@db/penstock"
-  artifacts = "s3://ml/penstock"
+  artifacts = "s3://lake/penstock"
 
 runs that are in progress keep the graph they began with. What the engine cannot keep is refused (`penstock check`).
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from ...core.errors import UsageError
+from ...ports.records import RunState
 from ...wiring.backends import LOCAL
-from ...wiring.runner import LocalRunner
+from ...wiring.runner import LocalRunner, find_run
 from ...wiring.submitting import EngineRunner, reconcile
 from ..opening import add_accept, engine_of, project_for
 from ..watching import handed_over, watched
@@ -16,7 +17,8 @@ from .run import add_how
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """
 what is finished stays finished. Where the code has changed since, the rest runs with the code of now; if the change
-reaches a finished step, or the pipeline itself, that is refused without --with-current-code
+reaches a finished step, or the pipeline itself, that is refused without --with-current-code. On an engine a run goes on
+with the code that it began with, or is refused; an engine goes on showing its own run as it ended there
 
 examples:
   penstock resume last
@@ -40,6 +42,11 @@ examples:
 def execute(arguments: argparse.Namespace) -> int:
     project = project_for(arguments)
     settings = project.settings
+    if arguments.run == "last" and (found := find_run(project, "last")).state is RunState.CANCELLED:
+        raise UsageError(
+            f"the last run, {found.record.id}, was cancelled: somebody wanted it to end",
+            hint=f"penstock resume {found.record.id}, if it is meant; penstock ls shows the others",
+        )
     engine = engine_of(arguments.on, settings)
     if engine != LOCAL:
         if arguments.with_current_code:

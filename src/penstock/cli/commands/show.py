@@ -17,6 +17,7 @@ from ...ports.runlog import Store
 from ...wiring.project import Project
 from ...wiring.runner import find_run
 from ...wiring.submitting import Handover, handover, state_of
+from ..again import again
 from ..elements import FEW, counts, failed, failures, grouped, origins, pending, times
 from ..opening import project_for
 from ..records import attempt_facts, failure_shown, hidden_shown, run_facts, state_shown, step_facts, steps_named
@@ -157,7 +158,7 @@ def _run_page(found: RunSummary, steps: list[StepRun], store: Store, handed: Han
     for gate in verdicts(steps):
         word = "passed" if gate.passed else paint("refused", "yellow")
         parts.append(f"\n  {gate.step} {word}: {'; '.join(gate.reasons)}")
-    parts += ["", f"  next: {paint(_next(found, steps), 'bold')}"]
+    parts += ["", f"  next: {paint(again(_next(found, steps)), 'bold')}"]
     return "\n".join(parts)
 
 
