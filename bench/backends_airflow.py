@@ -109,7 +109,7 @@ def compile_rows(python: Path, folder: Path) -> list[Row]:
 def import_rows(python: Path, folder: Path) -> list[Row]:
     """Over what every DAG file imports of Airflow."""
     dags = folder / "dags"
-    code = {"names": _NAMES, **{str(size): f"{_NAMES}import chain{size}" for size in (10, 100)}}
+    code = {"names": _NAMES, **{str(size): f"{_NAMES}import chain{size}_dag" for size in (10, 100)}}
     airflow = str(program("airflow", "python"))
     commands = {name: [airflow, "-P", "-c", text] for name, text in code.items()}
     settings = {**environment(), "PYTHONPATH": str(dags), "AIRFLOW_HOME": str(folder / "airflow")}
