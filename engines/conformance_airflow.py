@@ -53,6 +53,8 @@ class AirflowDriver(CommandDriver):
         self._server = self._stack.enter_context(
             airflow(folder, dags=folder / "dags", environment=ground.environment, settings=_SETTINGS)
         )
+        pool = {"name": "narrow", "slots": 1, "description": "of penstock.toml", "include_deferred": False}
+        self._server.ask("POST", "pools", pool)  # pools are Airflow's own: whoever looks after it makes them
         return {
             **super().start(ground),
             "PENSTOCK_ENDPOINT": self._server.url,
