@@ -238,6 +238,7 @@ def test_a_run_keeps_its_graph_when_the_pipeline_is_deployed_again(lab: Lab) -> 
     assert lab.server.wait_for_run("sleeping", run)["state"] == "success"
 
 
+@pytest.mark.long
 def test_a_step_that_a_new_deployment_starts_too_early_says_so_and_clearing_it_finishes_the_run(lab: Lab) -> None:
     watching = lab.start("run", "shop.py:sleeping", "--on", "airflow", "--json", "--seconds", "25")
     pids(lab)

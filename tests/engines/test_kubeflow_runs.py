@@ -44,6 +44,7 @@ def told(lab: Lab, run: str) -> dict[str, Any]:
     return dict(wait_for(state, "kfp.local did not end"))
 
 
+@pytest.mark.long
 def test_a_run_in_containers_is_the_run_of_the_local_engine_with_native_artifacts(lab: Lab) -> None:
     code, run, text = lab.run("rich")
     assert code == 0, text

@@ -19,6 +19,8 @@ from penstock.backends.prefect.api import Api
 
 from .prefect_lab import Lab
 
+pytestmark = pytest.mark.long
+
 NIGHTLY = """
 from penstock import Cron, Static, pipeline, step
 
@@ -206,7 +208,6 @@ def struck() -> int: return slow(one())
     assert (again["state_type"], again["name"]) == ("COMPLETED", run["name"])
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("worker")
 def test_a_scheduled_run_that_was_missed_is_not_caught_up_with(lab: Lab) -> None:
     lab.write("late.py", NIGHTLY.replace("NAME", "late").replace("0 3 * * *", "* * * * *"))
