@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 # Commands about runs. Those that start one are told with their flags as they were typed.
-_ABOUT_RUNS = re.compile(r"penstock (?:show|logs|why|resume|cancel|diff|artifact|verify|reproduce)\b[^;`\n(]*[^;`\n( ]")
+_ABOUT_RUNS = re.compile(
+    r"\bpenstock (?:ls|show|logs|why|resume|cancel|diff|artifact|verify|reproduce)\b(?![^;`\n]*--profile)"
+)
 
 _profile = ""
 
@@ -17,15 +19,13 @@ def choose(profile: str | None) -> None:
 
 
 def again(text: str) -> str:
-    """
+    """A text with commands in it, each with the profile right behind its verb: words may follow that are no command.
+
     >>> choose("prod")
-    >>> again("penstock show r1; penstock resume r1 --on local")
-    'penstock show r1 --profile prod; penstock resume r1 --on local --profile prod'
+    >>> again("penstock show r1; penstock resume r1 --on local finishes it here")
+    'penstock show --profile prod r1; penstock resume --profile prod r1 --on local finishes it here'
     >>> choose(None)
     >>> again("penstock show r1")
     'penstock show r1'
     """
-    if not _profile:
-        return text
-    flag = f" --profile {_profile}"
-    return _ABOUT_RUNS.sub(lambda found: found[0] if "--profile" in found[0] else found[0] + flag, text)
+    return _ABOUT_RUNS.sub(lambda found: f"{found[0]} --profile {_profile}", text) if _profile else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ...core.errors import ConfigError
+from ...core.errors import PenstockError
 from ...ports.backend import Report, Row, Support
 from ...wiring.backends import LOCAL, backend_named, report
 from ..engines import Asked, add_engine, asked
@@ -52,7 +52,7 @@ def _tell_what_is_missing(found: Asked) -> None:
         return
     try:
         backend_named(found.engine).compile(found.plan)
-    except ConfigError as error:
+    except PenstockError as error:  # the table above is the answer all the same
         hint = f"\n    {error.hint}" if error.hint else ""
         sys.stdout.write(f"not set yet: {error.problem}{hint}\n")
 
